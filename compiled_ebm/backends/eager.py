@@ -1,0 +1,149 @@
+"""The specification: a Python loop over ``vmap(step)``, with the user's own energy code at every step.
+
+The transition is mapped over chains; the energy is called on the whole batch, as its author wrote it, so that
+breakpoints and prints in it work. Nothing here is traced, which is what makes it worth comparing against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compiled_ebm import captures
+from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
+from compiled_ebm.backends.noise import draw_noise
+from compiled_ebm.target import BatchTarget, Energy
+from compiled_ebm.trace import ChainProgram, guarded_init, guarded_step
+from compiled_ebm.transitions.base import NoiseDraw
+
+__all__ = ["EagerLaunch", "compile"]
+
+
+def compile(program: ChainProgram, energy: Energy) -> EagerLaunch:
+    """The launch that runs Python at every step."""
+    return EagerLaunch(program, energy)
+
+
+class _OverChains(torch.autograd.Function):
+    """A function of one chain whose batching rule is to call the energy once, on all chains."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(run: Callable[[Tensor], Any], x: Tensor) -> Any:
+        return run(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        return None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, run: Callable[[Tensor], Any], x: Tensor) -> Any:
+        out = run(x.movedim(in_dims[1], 0))
+        return out, tuple(0 for _ in out)
+
+
+class _MappedTarget:
+    """One chain's density inside ``vmap``."""
+
+    def __init__(self, batch: BatchTarget) -> None:
+        self._batch = batch
+
+    def energy(self, x: Tensor) -> Tensor:
+        return _OverChains.apply(lambda rows: (self._batch.energy(rows),), x)[0]
+
+    def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return _OverChains.apply(self._batch.energy_and_grad, x)
+
+
+class EagerLaunch:
+    """Advances chains step by step; see the module's docstring."""
+
+    def __init__(self, program: ChainProgram, energy: Energy) -> None:
+        self._program = program
+        self._energy = energy
+        self._slots = captures.find_slots(energy)
+
+    def capacity(self, n_chains: int) -> int:
+        """Rows that the buffers need."""
+        return round_up(n_chains, ROW_QUANTUM)
+
+    def working_bytes(self, n_chains: int) -> tuple[int, int]:
+        """Every chain's intermediate values are alive at once."""
+        return self._program.bytes_per_chain(), 0
+
+    def prepare(self, chains: Chains) -> float:
+        """Nothing to compile."""
+        return 0.0
+
+    def begin(self, chains: Chains) -> None:
+        """Nothing to fetch: the energy reads its tensors at every call."""
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self._program.device.type == "cuda":
+            torch.cuda.synchronize(self._program.device)
+
+    def _target(self, chains: Chains) -> _MappedTarget:
+        p = self._program
+        kwargs: dict[str, Any] = dict(p.kwargs.constants)
+        names = (*p.kwargs.per_chain, *p.kwargs.shared)
+        kwargs |= {k: self._cast(v) for k, v in zip(names, (*chains.chain_kwargs, *chains.shared_kwargs), strict=True)}
+        return _MappedTarget(BatchTarget(self._energy, kwargs, p.compute_dtype, p.carry_dtype))
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._program.compute_dtype) if tensor.dtype.is_floating_point else tensor
+
+    @torch.no_grad()
+    def init(self, chains: Chains, step: int) -> None:
+        """State at the positions in ``chains.state[0]``."""
+        target, transition = self._target(chains), self._program.transition
+        index = torch.tensor(step, dtype=torch.int64, device=chains.ids.device)
+
+        def one(x: Tensor) -> tuple[Any, Tensor]:
+            return guarded_init(transition, target, x, index)
+
+        with captures.substituted(self._slots, self._cast):
+            state, failed = torch.vmap(one)(chains.state[0])
+        for buffer, value in zip((*chains.state, chains.failed_at), (*state, failed), strict=True):
+            buffer.copy_(value)
+
+    @torch.no_grad()
+    def __call__(self, chains: Chains, first_step: int, hyper: Tensor, keep: Keep | None) -> None:
+        """``hyper.shape[0]`` steps of every chain."""
+        segments = keep.segments(hyper.shape[0]) if keep else [(hyper.shape[0], None)]
+        done = 0
+        with captures.substituted(self._slots, self._cast):
+            for n_steps, slot in segments:
+                for i in range(done, done + n_steps):
+                    self._one_step(chains, first_step + i, hyper[i])
+                done += n_steps
+                if keep is not None and slot is not None:
+                    n = keep.x.shape[1]
+                    keep.x[slot] = chains.state[0][:n]
+                    keep.energy[slot] = chains.state[1][:n]
+
+    def _one_step(self, chains: Chains, step: int, row: Tensor) -> None:
+        p, target = self._program, self._target(chains)
+        index = torch.tensor(step, dtype=torch.int64, device=row.device)
+        noise = draw_noise(p, chains.seed, index, chains.ids)
+        hyper = p.transition.hyper_type(*row)
+
+        def one(failed_at: Tensor, draw: NoiseDraw, *leaves: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            state, failed = guarded_step(p.transition, target, p.state_type(*leaves), failed_at, index, draw, hyper)
+            return tuple(state), failed
+
+        state, failed = torch.vmap(one)(chains.failed_at, noise, *chains.state)
+        for buffer, value in zip((*chains.state, chains.failed_at), (*state, failed), strict=True):
+            buffer.copy_(value)
+
+    def facts(self) -> dict[str, object]:
+        """For explain()."""
+        return {"compiled": "nothing: every operation is dispatched by Python at every step"}
+
+    def source(self) -> str:
+        """The traced step: what the compiled backends start from."""
+        return self._program.code()

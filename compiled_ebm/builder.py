@@ -1,0 +1,315 @@
+"""``build_sampler``: an energy and a transition in, a sampler out; which backend, and why."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compiled_ebm import captures
+from compiled_ebm.backends import eager, inductor
+from compiled_ebm.backends.base import Chains, Launch
+from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
+from compiled_ebm.probe import probe
+from compiled_ebm.sampler import Sampler
+from compiled_ebm.target import Energy
+from compiled_ebm.trace import ChainProgram, KwargsSpec, trace
+from compiled_ebm.transitions.base import Transition
+
+__all__ = ["BACKENDS", "DTYPES", "build_sampler"]
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class _Backend:
+    """One way to run a program; the fused kernels of later versions register here too."""
+
+    compile: Callable[[ChainProgram, Energy], Launch]
+    why_unavailable: Callable[[torch.device], str | None]
+
+
+BACKENDS: dict[str, _Backend] = {
+    "inductor": _Backend(lambda program, energy: inductor.compile(program), inductor.why_unavailable),
+    "eager": _Backend(eager.compile, lambda device: None),
+}
+"""In the order in which ``auto`` prefers them."""
+
+
+def build_sampler(
+    energy: Energy,
+    transition: Transition,
+    event_shape: tuple[int, ...] | int,
+    *,
+    backend: str = "auto",
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+    compute_dtype: torch.dtype | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+) -> Sampler:
+    r"""Build a sampler of :math:`p(x) \propto \exp(-E(x))`.
+
+    Args:
+        energy: Anything callable ``[n, *event] -> [n]``: a module, a function, our or torchebm's BaseModel. Its
+            tensors are live: changed in place, the next run uses the new values. A ``gradient(x)`` of its own is used.
+        transition: The move, for example ``ce.Langevin(step_size=0.01)``.
+        event_shape: Shape of one chain's position; an int is one dimension.
+        backend: "auto", "inductor" or "eager".
+        device: Where the chains live; by default where the energy's tensors are.
+        dtype: Of the positions handed in and out: float32, float64, float16 or bfloat16. They are carried in at least
+            float32.
+        compute_dtype: In which the energy is evaluated, its floating tensors cast to it; by default ``dtype``.
+        model_kwargs: Keyword arguments of the energy, used where :meth:`Sampler.run` gets none.
+
+    Returns:
+        A :class:`Sampler`. The energy is checked and traced here; it is compiled at the first run.
+
+    Raises:
+        UnsupportedEnergyError: The energy cannot be sampled: names the operation, the line, the way out.
+        BackendUnavailableError: The backend named cannot run on this machine.
+        TypeError, ValueError: An argument is wrong.
+
+    Example:
+        >>> import compiled_ebm as ce
+        >>> sampler = ce.build_sampler(ce.DoubleWellModel(), ce.Langevin(step_size=0.01), event_shape=(2,),
+        ...                            backend="eager")
+        >>> result = sampler.run(sampler.init(n_chains=100, seed=0), n_steps=50, thin=10)
+        >>> tuple(result.draws.shape)
+        (100, 5, 2)
+    """
+    if not callable(energy):
+        raise TypeError(f"energy: expected a callable [n, *event] -> [n], got {type(energy).__name__}")
+    if not isinstance(transition, Transition) or isinstance(transition, type):
+        raise TypeError(f"transition: expected a transition such as ce.Langevin(step_size=0.01), got {transition!r}")
+    shape = _checked_shape(event_shape)
+    for name, value in (("dtype", dtype), ("compute_dtype", compute_dtype)):
+        if value not in DTYPES and not (name == "compute_dtype" and value is None):
+            raise TypeError(f"{name}: expected one of {', '.join(map(str, DTYPES))}, got {value!r}")
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"backend: expected one of {', '.join(('auto', *BACKENDS))}, got {backend!r}")
+    slots = captures.find_slots(energy)
+    where = _resolve_device(device, slots)
+    builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
+    if model_kwargs is None:
+        builds.get({}, 1)
+    elif not isinstance(model_kwargs, Mapping):
+        raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
+    return Sampler(builds, transition, shape, dtype, builds.carry_dtype, where, model_kwargs or {})
+
+
+def _checked_shape(event_shape: object) -> tuple[int, ...]:
+    if isinstance(event_shape, int) and not isinstance(event_shape, bool):
+        event_shape = (event_shape,)
+    if not isinstance(event_shape, (tuple, list, torch.Size)) or not all(
+        isinstance(n, int) and not isinstance(n, bool) for n in event_shape
+    ):
+        raise TypeError(f"event_shape: expected a tuple of integers such as (2,) or (1, 28, 28), got {event_shape!r}")
+    if any(n < 1 for n in event_shape):
+        raise ValueError(f"event_shape: expected sizes of at least 1, got {tuple(event_shape)}")
+    return tuple(event_shape)
+
+
+def _resolve_device(device: torch.device | str | None, slots: list[captures.Slot]) -> torch.device:
+    """The device asked for, else where the energy's tensors are (a GPU if any is on one), else the CPU."""
+    if device is not None:
+        try:
+            found = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"device: expected a device such as 'cpu' or 'cuda:0', got {device!r}") from error
+    else:
+        held = [slot.value.device for slot in captures.tensors(slots)]
+        found = next((d for d in held if d.type == "cuda"), torch.device("cpu"))
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'cpu' or 'cuda', got {str(found)!r}")
+    if found.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"device: expected a device of this machine, got {str(found)!r}, and CUDA is not available"
+            )
+        if found.index is None:
+            found = torch.device("cuda", torch.cuda.current_device())
+        elif found.index >= torch.cuda.device_count():
+            raise ValueError(f"device: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {str(found)!r}")
+    return found
+
+
+class _Builds:
+    """Everything built for one sampler: programs and launches by the shape of ``model_kwargs``, and their history."""
+
+    def __init__(
+        self,
+        energy: Energy,
+        transition: Transition,
+        event_shape: tuple[int, ...],
+        backend: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        compute_dtype: torch.dtype,
+    ) -> None:
+        self._energy = energy
+        self._transition = transition
+        self._event_shape = event_shape
+        self._asked = backend
+        self._device = device
+        self._dtype = dtype
+        self._compute_dtype = compute_dtype
+        self.carry_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        self._built: dict[object, tuple[ChainProgram, Launch]] = {}
+        self._last: tuple[ChainProgram, Launch] | None = None
+        self._slots: list[captures.Slot] = []
+        self._volatile: set[str] = set()
+        self._history: list[str] = []
+        self.count = 0
+        self.seconds = 0.0
+        self.backend, self._why = self._choose()
+
+    def _choose(self) -> tuple[str, str]:
+        if self._asked != "auto":
+            reason = BACKENDS[self._asked].why_unavailable(self._device)
+            if reason is not None:
+                raise BackendUnavailableError(f"backend={self._asked!r}: {reason}; or use backend='eager'")
+            return self._asked, "asked for"
+        skipped: list[str] = []
+        for name, candidate in BACKENDS.items():
+            reason = candidate.why_unavailable(self._device)
+            if reason is None:
+                return name, "auto" + (f"; {'; '.join(skipped)}" if skipped else ": the first that runs here")
+            skipped.append(f"not {name}: {reason}")
+        raise BackendUnavailableError("; ".join(skipped))
+
+    def get(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
+        """Program and launch for these keyword arguments; rebuilt if what the energy holds was replaced."""
+        self._drop_stale()
+        spec = KwargsSpec.of(model_kwargs, n_chains)
+        rows = {name: model_kwargs[name][0] for name in spec.per_chain}
+        rows |= {name: model_kwargs[name] for name in spec.shared}
+        key = (spec.per_chain, spec.shared, repr(spec.constants), *((t.shape, t.dtype) for t in rows.values()))
+        if key not in self._built:
+            begin = time.perf_counter()
+            notes = probe(
+                self._energy,
+                self._event_shape,
+                carry_dtype=self.carry_dtype,
+                compute_dtype=self._compute_dtype,
+                device=self._device,
+                spec=spec,
+                model_kwargs=model_kwargs,
+            )
+            program = self._trace(spec, rows)
+            self._built[key] = (program, BACKENDS[self.backend].compile(program, self._energy))
+            self._slots = captures.find_slots(self._energy)
+            self.count += 1
+            self.seconds += time.perf_counter() - begin
+            self._history += [note for note in notes if note not in self._history]
+        self._last = self._built[key]
+        return self._last
+
+    def _trace(self, spec: KwargsSpec, rows: Mapping[str, Tensor]) -> ChainProgram:
+        return trace(
+            self._energy,
+            self._transition,
+            self._event_shape,
+            carry_dtype=self.carry_dtype,
+            compute_dtype=self._compute_dtype,
+            device=self._device,
+            kwargs_spec=spec,
+            kwargs_row=rows,
+        )
+
+    def _drop_stale(self) -> None:
+        """Forget what was built if a tensor was replaced, moved or re-typed, or a constant of the code changed."""
+        changes = captures.changed([slot for slot in self._slots if slot.path not in self._volatile])
+        if not changes:
+            return
+        if all(not isinstance(slot.value, Tensor) for slot, _ in changes) and self._same_programs():
+            # a counter, say: it changes and the traced step does not
+            self._volatile |= {slot.path for slot, _ in changes}
+            return
+        self._history.append("rebuilt because " + ", ".join(f"{slot.path} {reason}" for slot, reason in changes))
+        self._built.clear()
+
+    def _same_programs(self) -> bool:
+        for program, _ in self._built.values():
+            if program.kwargs.per_chain or program.kwargs.shared:
+                return False
+            again = self._trace(program.kwargs, {})
+            for old, new in ((program.init, again.init), (program.step, again.step)):
+                same_code = old.body.code == new.body.code and old.prelude.code == new.prelude.code
+                if not same_code or not all(
+                    _same_tensor(a, b) for a, b in zip(old.captured, new.captured, strict=True)
+                ):
+                    return False
+        return True
+
+    def prepare(self, program: ChainProgram, launch: Launch, chains: Chains) -> Launch:
+        """Compile; where ``auto`` chose a backend that turns out not to take this energy, use eager and say so."""
+        try:
+            self.seconds += launch.prepare(chains)
+        except UnsupportedEnergyError as error:
+            if self._asked != "auto":
+                raise
+            self.backend, self._why = "eager", f"auto; not inductor: {error}"
+            fallback = eager.compile(program, self._energy)
+            self._built = {k: (p, fallback if p is program else old) for k, (p, old) in self._built.items()}
+            self._last = (program, fallback)
+            return fallback
+        return launch
+
+    def checksum(self, program: ChainProgram, chains: Chains) -> tuple[int, ...]:
+        """A position-dependent sum of the bits of every captured tensor and keyword argument."""
+        held = (*program.step.captured, *chains.chain_kwargs, *chains.shared_kwargs)
+        return tuple(_checksum(t) for t in held)
+
+    def explain(self) -> str:
+        """Backend and why, what is compiled, builds and their reasons."""
+        lines = [
+            f"backend        {self.backend} ({self._why})",
+            f"transition     {self._transition}",
+            f"event shape    {self._event_shape}, device {self._device}",
+            f"dtype          {self._dtype} in and out, carried in {self.carry_dtype}, energy in {self._compute_dtype}",
+        ]
+        if self._last is not None:
+            program, launch = self._last
+            n_ops = sum(node.op == "call_function" for node in program.step.body.graph.nodes)
+            gradient = "its own gradient(x)" if _has_own_gradient(self._energy) else "autograd"
+            lines += [
+                f"score          {gradient}",
+                f"traced step    {n_ops} operations, {len(program.step.captured)} live tensors, "
+                f"{program.bytes_per_chain()} bytes a chain",
+                *(f"{name:<14} {value}" for name, value in launch.facts().items()),
+            ]
+        lines.append(f"builds         {self.count}, {self.seconds:.2f} s in all")
+        lines += [f"note           {event}" for event in self._history]
+        return "\n".join(lines)
+
+    def source(self) -> str:
+        """The generated code of the last build."""
+        return self._last[1].source() if self._last else ""
+
+
+def _has_own_gradient(energy: Energy) -> bool:
+    from compiled_ebm.target import own_gradient
+
+    return own_gradient(energy) is not None
+
+
+def _same_tensor(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b))
+
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _checksum(tensor: Tensor) -> int:
+    flat = tensor.detach().contiguous().reshape(-1)
+    if flat.dtype == torch.bool:
+        flat = flat.to(torch.uint8)
+    elif flat.dtype.is_complex:
+        flat = torch.view_as_real(flat).reshape(-1)
+    bits = flat.view(_BITS[flat.element_size()]).to(torch.int64)
+    weights = torch.arange(1, bits.numel() + 1, dtype=torch.int64, device=bits.device) * 0x9E3779B97F4A7C1
+    return int((bits * (weights | 1)).sum())

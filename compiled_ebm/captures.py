@@ -1,0 +1,210 @@
+"""What an energy holds on to: the tensors and plain values reachable from a callable.
+
+An energy is any callable: a module, a function, a partial. Its tensors (parameters, buffers, closure cells, globals,
+attributes) become inputs of the compiled code; its plain numbers and strings are constants of it. Each is found as a
+:class:`Slot`, the place that holds it, so that a replaced tensor or a changed constant is noticed at the next run.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import sysconfig
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Slot", "changed", "find_slots", "modules", "substituted", "tensors"]
+
+_SCALARS = (bool, int, float, complex, str)
+_MAX_DEPTH = 8
+_MAX_CONTAINER = 256
+"""Longer lists and dicts are data, not structure: their tensors are still inputs, only replacement goes unnoticed."""
+_MODULE_INTERNALS = set(vars(nn.Module())) - {"training"}
+_STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place that holds a tensor or a plain value that the energy can reach."""
+
+    path: str
+    container: Any = field(repr=False)
+    key: Any
+    value: Any = field(repr=False)
+    facts: tuple[object, ...] = ()
+
+    def get(self) -> Any:
+        """What the place holds now; None when it is gone."""
+        if isinstance(self.container, types.CellType):
+            try:
+                return self.container.cell_contents
+            except ValueError:  # an emptied cell
+                return None
+        try:
+            return self.container[self.key]
+        except (KeyError, IndexError):
+            return None
+
+    def set(self, value: Any) -> None:
+        """Put another value in the place."""
+        if isinstance(self.container, types.CellType):
+            self.container.cell_contents = value
+        else:
+            self.container[self.key] = value
+
+
+def _facts(value: Any) -> tuple[object, ...]:
+    return (value.dtype, value.device, tuple(value.shape)) if isinstance(value, Tensor) else ()
+
+
+def find_slots(energy: Callable[..., Any]) -> list[Slot]:
+    """Every place from which the energy can reach a tensor or a plain value."""
+    return list(_walk(energy, type(energy).__name__, set(), 0))
+
+
+def tensors(slots: list[Slot]) -> list[Slot]:
+    """The slots that hold tensors."""
+    return [slot for slot in slots if isinstance(slot.value, Tensor)]
+
+
+def changed(slots: list[Slot]) -> list[tuple[Slot, str]]:
+    """Slots whose tensor was replaced, moved or re-typed, or whose plain value differs, each with the reason."""
+    found = []
+    for slot in slots:
+        now = slot.get()
+        if isinstance(slot.value, Tensor):
+            if now is not slot.value:
+                found.append((slot, "replaced"))
+            elif _facts(now) != slot.facts:
+                found.append((slot, f"now {now.dtype} on {now.device} with shape {tuple(now.shape)}"))
+        elif type(now) is not type(slot.value) or (now != slot.value and now is not slot.value):
+            found.append((slot, f"{slot.value!r} became {now!r}"))
+    return found
+
+
+@contextmanager
+def substituted(slots: list[Slot], replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Within the block, every tensor slot holds ``replace(tensor)``; one tensor is replaced by one tensor."""
+    made: dict[int, Tensor] = {}
+    done: list[Slot] = []
+    try:
+        for slot in tensors(slots):
+            new = made.setdefault(id(slot.value), replace(slot.value))
+            if new is not slot.value:
+                done.append(slot)
+                slot.set(new)
+        yield
+    finally:
+        for slot in done:
+            slot.set(slot.value)
+
+
+def modules(energy: Callable[..., Any]) -> list[nn.Module]:
+    """Every ``nn.Module`` that the energy can reach."""
+    found: list[nn.Module] = []
+    for _ in _walk(energy, "", set(), 0, found):
+        pass
+    return found
+
+
+def _walk(
+    obj: Any, path: str, seen: set[int], depth: int, found_modules: list[nn.Module] | None = None
+) -> Iterator[Slot]:
+    if id(obj) in seen or depth > _MAX_DEPTH:
+        return
+    seen.add(id(obj))
+    if isinstance(obj, nn.Module) and found_modules is not None:
+        found_modules.append(obj)
+    for container, key, value, name in _children(obj):
+        where = f"{path}.{name}" if path else name
+        if isinstance(value, (Tensor, *_SCALARS)):
+            yield Slot(where, container, key, value, _facts(value))
+        else:
+            yield from _walk(value, where, seen, depth + 1, found_modules)
+
+
+def _children(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:
+    """(container, key, value, name) of everything directly under ``obj``."""
+    if isinstance(obj, nn.Module):
+        for group in ("_parameters", "_buffers", "_modules"):
+            members = obj.__dict__[group]
+            yield from ((members, k, v, k) for k, v in members.items() if v is not None)
+        own = obj.__dict__
+        yield from ((own, k, v, k) for k, v in list(own.items()) if k not in _MODULE_INTERNALS)
+        yield from _class_functions(obj)
+    elif isinstance(obj, types.MethodType):
+        yield from ((None, None, part, name) for name, part in (("self", obj.__self__), (obj.__name__, obj.__func__)))
+    elif isinstance(obj, types.FunctionType):
+        if _is_user_code(obj.__module__ or ""):
+            yield from _function_children(obj)
+    elif isinstance(obj, functools.partial):
+        yield None, None, obj.func, "func"
+        yield from ((None, None, list(obj.args), "args"), (None, None, obj.keywords, "keywords"))
+    elif isinstance(obj, dict):
+        if len(obj) <= _MAX_CONTAINER:
+            yield from ((obj, k, v, f"[{k!r}]") for k, v in obj.items())
+    elif isinstance(obj, list):
+        if len(obj) <= _MAX_CONTAINER:
+            yield from ((obj, i, v, f"[{i}]") for i, v in enumerate(obj))
+    elif isinstance(obj, tuple):
+        # tensors in a tuple cannot be replaced in place; only what they lead to matters
+        yield from ((None, None, v, f"[{i}]") for i, v in enumerate(obj) if not isinstance(v, (Tensor, *_SCALARS)))
+    elif _is_user_object(obj):
+        own = obj.__dict__
+        yield from ((own, k, v, k) for k, v in list(own.items()))
+        yield from _class_functions(obj)
+
+
+def _function_children(function: types.FunctionType) -> Iterator[tuple[Any, Any, Any, str]]:
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield cell, None, cell.cell_contents, name
+        except ValueError:  # not filled yet: a function that refers to itself
+            continue
+    if function.__kwdefaults__:
+        yield None, None, function.__kwdefaults__, "defaults"
+    for name in sorted(_global_names(code)):
+        if name in function.__globals__:
+            value = function.__globals__[name]
+            if not isinstance(value, (type, types.ModuleType)):
+                yield function.__globals__, name, value, name
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _global_names(constant)
+    return names
+
+
+def _class_functions(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:
+    """The methods of the user's own classes: their globals are captured too."""
+    for cls in type(obj).__mro__:
+        if _is_user_code(cls.__module__):
+            for name, member in vars(cls).items():
+                if isinstance(member, types.FunctionType):
+                    yield None, None, member, name
+
+
+def _is_user_code(module_name: str) -> bool:
+    root = module_name.partition(".")[0]
+    if root in ("torch", "torchebm", "compiled_ebm", "numpy", "builtins", "functools"):
+        return False
+    file = getattr(sys.modules.get(module_name), "__file__", None)
+    return file is None or not file.startswith(_STANDARD_LIBRARY) or "site-packages" in file
+
+
+def _is_user_object(obj: Any) -> bool:
+    return (
+        hasattr(obj, "__dict__")
+        and not isinstance(obj, (type, types.ModuleType, torch.dtype, torch.device))
+        and _is_user_code(type(obj).__module__)
+    )

@@ -1,0 +1,114 @@
+"""Calls of the energy before anything is traced: is it a function of one chain, the same at every call?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compiled_ebm import captures, sourcelines
+from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.target import BatchTarget, Energy, own_gradient
+from compiled_ebm.trace import KwargsSpec, mutations_undone
+
+__all__ = ["probe"]
+
+_N = 4
+
+
+def probe(
+    energy: Energy,
+    event_shape: tuple[int, ...],
+    *,
+    carry_dtype: torch.dtype,
+    compute_dtype: torch.dtype,
+    device: torch.device,
+    spec: KwargsSpec,
+    model_kwargs: Mapping[str, Any],
+) -> list[str]:
+    """Compare a batch of four chains with itself and with the chains one by one.
+
+    Returns:
+        Notes for ``explain()``: tensors that the energy changes in place.
+
+    Raises:
+        UnsupportedEnergyError: The energy fails, has the wrong output shape, draws random numbers, does not depend on
+            x, or couples chains.
+    """
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn((_N, *event_shape), generator=generator, dtype=torch.float64).to(device=device, dtype=carry_dtype)
+    rows = torch.arange(_N, device=device)
+    full: dict[str, Any] = dict(model_kwargs)
+    for name in spec.per_chain:
+        full[name] = model_kwargs[name][rows % model_kwargs[name].shape[0]]
+    for name in (*spec.per_chain, *spec.shared):
+        if full[name].dtype.is_floating_point:
+            full[name] = full[name].to(compute_dtype)
+
+    def evaluate(index: Tensor) -> tuple[Tensor, Tensor]:
+        kwargs = {k: v[index] if k in spec.per_chain else v for k, v in full.items()}
+        return BatchTarget(energy, kwargs, compute_dtype, carry_dtype).energy_and_grad(x[index])
+
+    def cast(tensor: Tensor) -> Tensor:
+        return tensor.to(compute_dtype) if tensor.dtype.is_floating_point else tensor
+
+    _refuse_batch_statistics(energy)
+    slots = captures.find_slots(energy)
+    notes: list[str] = []
+    devices = [torch.device(device)] if device.type == "cuda" else []
+    with mutations_undone(slots, notes), captures.substituted(slots, cast), torch.random.fork_rng(devices):
+        torch.manual_seed(0)
+        batch = _call(evaluate, rows, energy, event_shape)
+        again = _call(evaluate, rows, energy, event_shape)
+    if notes:  # an energy that keeps a state of its own is compared from the same state
+        with mutations_undone(slots, []), captures.substituted(slots, cast):
+            again = _call(evaluate, rows, energy, event_shape)
+    if not all(torch.equal(a, b) or bool(torch.isnan(a).any()) for a, b in zip(batch, again, strict=True)):
+        raise UnsupportedEnergyError(
+            "energy: two calls with the same positions gave different values: it draws random numbers; E(x) must be "
+            "the same at every call: call model.eval() if this is dropout, or pass random numbers in as model_kwargs"
+        )
+    for i in range(_N):
+        with mutations_undone(slots, []), captures.substituted(slots, cast):
+            alone = _call(evaluate, rows[i : i + 1], energy, event_shape)
+        for name, one, all_ in zip(("energy", "gradient"), alone, batch, strict=True):
+            if not _close(one[0], all_[i], compute_dtype):
+                raise UnsupportedEnergyError(
+                    f"energy: it couples chains: the {name} of chain {i} alone differs from that in a batch of {_N} "
+                    f"(by {float((one[0] - all_[i]).abs().max()):.3g}); every chain must be a function of its own x: "
+                    "look for means, norms or BatchNorm over the first dimension, or call model.eval()"
+                )
+    return notes
+
+
+def _close(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
+    tolerance = 200 * torch.finfo(dtype).eps
+    scale = torch.maximum(a.abs().max(), b.abs().max()) if a.numel() else a.new_zeros(())
+    same = torch.isclose(a, b, rtol=tolerance, atol=float(tolerance * scale.nan_to_num(0, 0, 0)), equal_nan=True)
+    return bool(same.all())
+
+
+def _call(evaluate: Any, index: Tensor, energy: Energy, event_shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    try:
+        result: tuple[Tensor, Tensor] = evaluate(index)
+        return result
+    except UnsupportedEnergyError:
+        raise
+    except Exception as error:
+        what = "gradient" if own_gradient(energy) is not None else "energy"
+        raise UnsupportedEnergyError(
+            f"{what}: it fails on positions of shape {[len(index), *event_shape]}: {type(error).__name__}: {error} "
+            f"(at {sourcelines.line_of_error(error)}); expected E([n, *event]) -> [n] with event_shape={event_shape}, "
+            "its tensors on the sampler's device, and every further argument in model_kwargs"
+        ) from error
+
+
+def _refuse_batch_statistics(energy: Energy) -> None:
+    for module in captures.modules(energy):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or not module.track_running_stats):
+            raise UnsupportedEnergyError(
+                f"energy: it couples chains: {module} takes its statistics over the batch; call model.eval(), or use "
+                "LayerNorm or GroupNorm, which see one chain"
+            )

@@ -1,0 +1,119 @@
+"""The run loop: launches of 50 to 200 ms, with the host awake in between for the bar, the draws and Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from compiled_ebm.backends.base import Chains, Keep, Launch
+from compiled_ebm.draws.memory import Collector
+
+__all__ = ["MAX_LAUNCH_STEPS", "advance"]
+
+_LAUNCH_SECONDS = 0.1
+_FIRST_LAUNCH_STEPS = 8
+MAX_LAUNCH_STEPS = 1 << 16
+_KEEP_BYTES = 64 << 20
+"""Bytes of kept draws that one launch may hold before they are handed on."""
+
+
+class _Interrupt:
+    def __init__(self) -> None:
+        self.requested = False
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[_Interrupt]:
+    """Within the block the first Ctrl-C only sets a flag; a second one raises as usual."""
+    flag = _Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is None:  # installed from C: not ours to replace
+        yield flag
+        return
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        if flag.requested:
+            raise KeyboardInterrupt
+        flag.requested = True
+
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def advance(
+    launch: Launch,
+    chains: Chains,
+    n_chains: int,
+    first_step: int,
+    hyper: Tensor,
+    *,
+    thin: int | None,
+    collector: Collector | None,
+    report: Callable[[int], None],
+) -> tuple[int, int]:
+    """Do ``hyper.shape[0]`` steps in launches sized to about 100 ms.
+
+    Args:
+        launch: Compiled code.
+        chains: Buffers to advance in place.
+        n_chains: Rows that are chains; the rest is padding.
+        first_step: The step index of the first step.
+        hyper: ``[n_steps, n_hyper]``, on the device.
+        thin, collector: Keep every thin-th step's draws, if given.
+        report: Called with the number of steps done, after each launch.
+
+    Returns:
+        Steps done (fewer than asked after Ctrl-C) and launches made.
+    """
+    n_steps = hyper.shape[0]
+    done = n_launches = 0
+    wanted = _FIRST_LAUNCH_STEPS
+    with _deferred_interrupt() as interrupt:
+        while done < n_steps and not interrupt.requested:
+            count = min(wanted, n_steps - done, MAX_LAUNCH_STEPS)
+            keep = None
+            if thin is not None and collector is not None:
+                keep, count = _keep(chains, n_chains, thin, done, count)
+            begin = time.perf_counter()
+            launch(chains, first_step + done, hyper[done : done + count], keep)
+            launch.synchronize()
+            seconds = time.perf_counter() - begin
+            done += count
+            n_launches += 1
+            if keep is not None and collector is not None and keep.x.shape[0]:
+                collector.write(keep.x, keep.energy)
+            report(done)
+            # at most eight-fold growth: the first launches also pay for cold caches
+            wanted = max(1, min(8 * count, int(count * _LAUNCH_SECONDS / max(seconds, 1e-6))))
+    return done, n_launches
+
+
+def _keep(chains: Chains, n_chains: int, thin: int, done: int, count: int) -> tuple[Keep, int]:
+    """Buffers for what the next ``count`` steps keep; the count shrinks if that would be too much at once."""
+    x = chains.state[0]
+    bytes_per_draw = n_chains * (x[0].numel() + 1) * x.element_size()
+    count = min(count, max(1, _KEEP_BYTES // max(bytes_per_draw, 1)) * thin)
+    phase = done % thin
+    kept = (phase + count) // thin
+    return (
+        Keep(
+            torch.empty((kept, n_chains, *x.shape[1:]), dtype=x.dtype, device=x.device),
+            torch.empty((kept, n_chains), dtype=x.dtype, device=x.device),
+            thin,
+            phase,
+        ),
+        count,
+    )

@@ -1,0 +1,403 @@
+"""The sampler: chains in, chains and draws out."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from compiled_ebm import rng, runloop
+from compiled_ebm.backends.base import Chains, Launch
+from compiled_ebm.draws.memory import Collector, MemoryDraws
+from compiled_ebm.draws.progress import progress_bar
+from compiled_ebm.errors import NonFiniteChainWarning
+from compiled_ebm.memory import check_fits
+from compiled_ebm.state import ChainState, RunResult, RunStats
+from compiled_ebm.trace import ALIVE, ChainProgram
+from compiled_ebm.transitions.base import Transition
+
+__all__ = ["Builds", "Sampler"]
+
+_MAX_STEPS = 1 << 32
+"""The step is one 32-bit word of the noise's counter; beyond, noise would repeat."""
+_SLOW_COPY_BYTES_PER_SECOND = 10e9
+"""About what a host-to-device copy reaches over PCIe; for the warning's estimate only."""
+
+
+class Builds(Protocol):
+    """What the sampler asks of the builder."""
+
+    def get(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
+        """Program and launch for these keyword arguments, built or rebuilt if need be."""
+
+    def prepare(self, program: ChainProgram, launch: Launch, chains: Chains) -> Launch:
+        """Compile for these buffers; may give another launch where ``auto`` finds that the first cannot do it."""
+
+    def checksum(self, program: ChainProgram, chains: Chains) -> tuple[int, ...]:
+        """Of everything but x that energy and gradient depend on."""
+
+    def explain(self) -> str:
+        """For :meth:`Sampler.explain`."""
+
+    def source(self) -> str:
+        """For :attr:`Sampler.source`."""
+
+    @property
+    def seconds(self) -> float:
+        """Spent building so far."""
+
+
+class Sampler:
+    """Advances many chains of one energy by one transition; made by :func:`build_sampler`.
+
+    One sampler serves any number of chains. It holds no chains itself: :meth:`init` makes a
+    :class:`ChainState`, :meth:`run` takes one and gives the next.
+    """
+
+    def __init__(
+        self,
+        builds: Builds,
+        transition: Transition,
+        event_shape: tuple[int, ...],
+        dtype: torch.dtype,
+        carry_dtype: torch.dtype,
+        device: torch.device,
+        model_kwargs: Mapping[str, Any],
+    ) -> None:
+        self._builds = builds
+        self._transition = transition
+        self._model_kwargs = dict(model_kwargs)
+        self._carry = carry_dtype
+        self.event_shape = event_shape
+        self.dtype = dtype
+        self.device = device
+
+    @property
+    def transition(self) -> Transition:
+        """The move. Assign one that differs in floats and schedules only, and nothing is rebuilt."""
+        return self._transition
+
+    @transition.setter
+    def transition(self, value: Transition) -> None:
+        if not isinstance(value, Transition) or value.structure() != self._transition.structure():
+            raise ValueError(
+                f"transition: expected one that differs from {self._transition} in values and schedules only, got "
+                f"{value}; build another sampler for another move, clamp or grad_clip"
+            )
+        self._transition = value
+
+    def init(
+        self,
+        x0: Tensor | None = None,
+        *,
+        n_chains: int | None = None,
+        seed: int = 0,
+        first_chain: int = 0,
+        first_step: int = 0,
+    ) -> ChainState:
+        """Chains at ``x0``, or at draws from N(0, I) by the counter-based generator.
+
+        Args:
+            x0: ``[n_chains, *event]``, floating; moved to the sampler's device with a warning if it is elsewhere.
+            n_chains: How many chains, if ``x0`` is not given.
+            seed: 64-bit; with the chain id and the step it determines every random number.
+            first_chain: Global id of the first chain: chains 0..9 and 10..19 in two runs are chains 0..19 in one.
+            first_step: Where schedules and noise begin.
+
+        Raises:
+            TypeError, ValueError: Naming the argument, what was expected and what was given.
+            MemoryError: If so many chains do not fit; says how many do.
+
+        Example:
+            >>> import compiled_ebm as ce
+            >>> sampler = ce.build_sampler(ce.HarmonicModel(), ce.Langevin(0.1), event_shape=(2,), backend="eager")
+            >>> sampler.init(n_chains=3, seed=1).x.shape
+            torch.Size([3, 2])
+        """
+        seed = _checked_int("seed", seed, -(1 << 63), (1 << 64) - 1)
+        first_chain = _checked_int("first_chain", first_chain, 0, (1 << 63) - 1)
+        first_step = _checked_int("first_step", first_step, 0, _MAX_STEPS - 1)
+        if x0 is not None:
+            if n_chains is not None and n_chains != len(x0):
+                raise ValueError(f"n_chains: expected {len(x0)} as x0 has, got {n_chains}; give x0 alone")
+            positions = self._checked_positions(x0)
+            n_chains = positions.shape[0]
+        elif n_chains is None:
+            raise ValueError("x0, n_chains: expected one of them, got neither; for example n_chains=1000")
+        n_chains = _checked_int("n_chains", n_chains, 1, (1 << 63) - first_chain)
+        self._check_memory(n_chains, 0)
+        ids = torch.arange(first_chain, first_chain + n_chains, dtype=torch.int64, device=self.device)
+        if x0 is None:
+            z = rng.normals(
+                _seed_tensor(seed, self.device),
+                torch.zeros((), dtype=torch.int64, device=self.device),
+                ids,
+                math.prod(self.event_shape),
+                rng.Stream.INITIALISATION,
+                self._carry,
+            )
+            positions = z.reshape(n_chains, *self.event_shape).to(self.dtype).to(self._carry)
+        failed = torch.full((n_chains,), ALIVE, dtype=torch.int64, device=self.device)
+        return ChainState(positions, None, failed, ids, seed, first_step, self.dtype)
+
+    def _checked_positions(self, x0: Tensor) -> Tensor:
+        if not isinstance(x0, Tensor):
+            raise TypeError(f"x0: expected a tensor [n_chains, *{list(self.event_shape)}], got {type(x0).__name__}")
+        if not x0.dtype.is_floating_point:
+            raise TypeError(
+                f"x0: expected a floating-point dtype, got {x0.dtype}; Langevin moves are continuous: x0.float()"
+            )
+        if x0.ndim != 1 + len(self.event_shape) or tuple(x0.shape[1:]) != self.event_shape or x0.shape[0] < 1:
+            raise ValueError(
+                f"x0: expected shape [n_chains >= 1, *{list(self.event_shape)}], got {list(x0.shape)}; "
+                "the first dimension is the chains"
+            )
+        if x0.device != self.device:
+            size = x0.numel() * x0.element_size()
+            warnings.warn(
+                f"x0 is on {x0.device}, the sampler on {self.device}: {size / 2**20:.1f} MiB are copied once, about "
+                f"{1e3 * size / _SLOW_COPY_BYTES_PER_SECOND:.2f} ms; create x0 with device={str(self.device)!r}",
+                stacklevel=3,
+            )
+        positions = x0.detach().to(device=self.device, dtype=self._carry, copy=True).contiguous()
+        bad = ~torch.isfinite(positions).flatten(1).all(dim=1)
+        if bool(bad.any()):
+            raise ValueError(
+                f"x0: expected finite positions, got NaN or inf in {int(bad.sum())} of {len(bad)} chains, the first "
+                f"chain {int(bad.nonzero()[0, 0])}; start every chain where the energy is finite"
+            )
+        return positions
+
+    def _check_memory(self, n_chains: int, n_kept: int, working: int = 0, fixed: int = 0) -> None:
+        numel = math.prod(self.event_shape)
+        # positions and gradient, twice (the caller's state and the run's), ids, failed_at and energies
+        per_chain = 4 * numel * self._carry.itemsize + 64 + n_kept * numel * self.dtype.itemsize + working
+        check_fits(n_chains, per_chain, fixed, self.device, "their state" + (" and draws" if n_kept else ""))
+
+    def run(
+        self,
+        state: ChainState,
+        n_steps: int,
+        thin: int | None = None,
+        *,
+        model_kwargs: Mapping[str, Any] | None = None,
+        progress: bool = False,
+        collector: Collector | None = None,
+    ) -> RunResult:
+        """Advance every chain by ``n_steps``; the state given is not changed.
+
+        Args:
+            state: From :meth:`init` or an earlier run.
+            n_steps: Steps, >= 0.
+            thin: Keep the position after every thin-th step; None keeps the last positions only.
+            model_kwargs: For the energy; tensors whose first dimension is the number of chains are per chain.
+            progress: Show a bar on stderr (needs rich). It changes no sample.
+            collector: Also hand every kept draw to this object (``thin`` says which).
+
+        Returns:
+            :class:`RunResult` ``(state, draws, stats)``. Two runs of n steps give bit for bit what one of 2n gives.
+            Ctrl-C ends the run after the current launch; ``stats.interrupted`` tells.
+
+        Raises:
+            TypeError, ValueError: Naming the argument, what was expected and what was given.
+            MemoryError: If chains and draws do not fit; says how many chains do.
+
+        Warns:
+            NonFiniteChainWarning: Once, if chains have left the region where the energy is finite.
+        """
+        n_steps, thin = self._checked_run(state, n_steps, thin, collector)
+        kwargs = self._checked_kwargs(self._model_kwargs if model_kwargs is None else model_kwargs)
+        before = self._builds.seconds
+        begin = time.perf_counter()
+        hyper = torch.stack(list(self._transition.hyper_table(state.step, n_steps)), dim=1)
+        hyper = hyper.to(device=self.device, dtype=self._carry)
+        program, launch = self._builds.get(kwargs, state.n_chains)
+        n_kept = n_steps // thin if thin else 0
+        kept_here = n_kept if thin and collector is None else 0
+        self._check_memory(launch.capacity(state.n_chains), kept_here, *launch.working_bytes(state.n_chains))
+        chains = self._buffers(program, launch, state, kwargs)
+        prepared = self._builds.prepare(program, launch, chains)
+        if prepared is not launch:
+            launch, chains = prepared, self._buffers(program, prepared, state, kwargs)
+        weights = self._builds.checksum(program, chains)
+        if state.carried is None or state.weights != weights:
+            launch.init(chains, state.step)
+            _keep_failed(chains, state)
+        launch.begin(chains)
+
+        memory = None
+        if thin and collector is None:
+            memory = MemoryDraws(state.n_chains, n_kept, self.event_shape, self.dtype, self.device)
+        with progress_bar(progress, n_steps, state.n_chains) as report:
+            done, n_launches = runloop.advance(
+                launch,
+                chains,
+                state.n_chains,
+                state.step,
+                hyper,
+                thin=thin,
+                collector=memory if collector is None else collector,
+                report=report,
+            )
+        final = self._final_state(state, chains, done, weights)
+        build_seconds = self._builds.seconds - before
+        stats = _stats(final, done, n_launches, build_seconds, time.perf_counter() - begin - build_seconds, n_steps)
+        return RunResult(final, memory.draws if memory else None, stats)
+
+    def _checked_run(
+        self, state: ChainState, n_steps: int, thin: int | None, collector: Collector | None
+    ) -> tuple[int, int | None]:
+        if not isinstance(state, ChainState):
+            raise TypeError(f"state: expected a ChainState from init() or run(), got {type(state).__name__}")
+        if tuple(state.positions.shape[1:]) != self.event_shape or state.positions.dtype != self._carry:
+            raise ValueError(
+                f"state: expected positions [n, *{list(self.event_shape)}] carried in {self._carry}, got "
+                f"{list(state.positions.shape)} in {state.positions.dtype}; use this sampler's own init()"
+            )
+        if state.positions.device != self.device:
+            raise ValueError(f"state: expected a state on {self.device}, got one on {state.positions.device}")
+        n_steps = _checked_int("n_steps", n_steps, 0, _MAX_STEPS - state.step)
+        if thin is not None:
+            thin = _checked_int("thin", thin, 1, max(1, n_steps))
+        elif collector is not None:
+            raise ValueError(
+                "thin: expected a number of steps because a collector is given, got None; thin=1 keeps all"
+            )
+        return n_steps, thin
+
+    def _checked_kwargs(self, model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(model_kwargs, Mapping):
+            raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
+        return {
+            name: value.detach().to(self.device) if isinstance(value, Tensor) else value
+            for name, value in model_kwargs.items()
+        }
+
+    def _buffers(self, program: ChainProgram, launch: Launch, state: ChainState, kwargs: Mapping[str, Any]) -> Chains:
+        """Copies of the state's tensors, padded to the launch's capacity by repeating the first chain."""
+        n = state.n_chains
+        capacity = launch.capacity(n)
+
+        def padded(tensor: Tensor) -> Tensor:
+            if capacity == n:
+                return tensor.clone()
+            return torch.cat([tensor, tensor[:1].expand(capacity - n, *tensor.shape[1:])])
+
+        if state.carried is None:
+            rest = [
+                torch.zeros((capacity, *shape), dtype=self._carry, device=self.device)
+                for shape in program.state_shapes[1:]
+            ]
+        else:
+            rest = [padded(leaf) for leaf in state.carried]
+        return Chains(
+            (padded(state.positions), *rest),
+            padded(state.failed_at),
+            padded(state.chain_ids),
+            _seed_tensor(state.seed, self.device),
+            tuple(padded(kwargs[name]) for name in program.kwargs.per_chain),
+            tuple(kwargs[name] for name in program.kwargs.shared),
+        )
+
+    def _final_state(self, state: ChainState, chains: Chains, done: int, weights: tuple[int, ...]) -> ChainState:
+        n = state.n_chains
+        x, *carried = (leaf[:n].clone() for leaf in chains.state)
+        return replace(
+            state,
+            positions=x,
+            carried=tuple(carried),
+            failed_at=chains.failed_at[:n].clone(),
+            step=state.step + done,
+            weights=weights,
+        )
+
+    def build(self, n_chains: int, model_kwargs: Mapping[str, Any] | None = None) -> float:
+        """Trace and compile ahead of the first run.
+
+        Args:
+            n_chains: How many chains will run.
+            model_kwargs: As they will be given to :meth:`run`.
+
+        Returns:
+            Seconds that it took; about 0 if it was done before.
+        """
+        before = self._builds.seconds
+        self.run(self.init(n_chains=n_chains), 0, model_kwargs=model_kwargs)
+        return self._builds.seconds - before
+
+    def sample(
+        self,
+        n_steps: int,
+        *,
+        n_chains: int | None = None,
+        x0: Tensor | None = None,
+        seed: int = 0,
+        thin: int | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """``init`` and ``run`` in one: the last positions ``[n_chains, *event]``, or with ``thin`` all kept draws.
+
+        Args:
+            n_steps, thin, model_kwargs, progress: As in :meth:`run`.
+            n_chains, x0, seed: As in :meth:`init`.
+        """
+        state = self.init(x0, n_chains=n_chains, seed=seed)
+        result = self.run(state, n_steps, thin, model_kwargs=model_kwargs, progress=progress)
+        return result.state.x if result.draws is None else result.draws
+
+    def explain(self) -> str:
+        """Which backend and why, what is compiled, how often and how long it was built."""
+        return self._builds.explain()
+
+    @property
+    def source(self) -> str:
+        """The generated code, readable."""
+        return self._builds.source()
+
+    def __repr__(self) -> str:
+        return f"Sampler({self._transition}, event_shape={self.event_shape}, dtype={self.dtype}, device={self.device})"
+
+
+def _keep_failed(chains: Chains, state: ChainState) -> None:
+    """A chain that had failed before stays failed since then, whatever its energy is now."""
+    n = state.n_chains
+    chains.failed_at[:n] = torch.where(state.failed_at >= 0, state.failed_at, chains.failed_at[:n])
+
+
+def _stats(
+    state: ChainState, done: int, n_launches: int, build_seconds: float, run_seconds: float, n_steps: int
+) -> RunStats:
+    n_failed = state.n_failed
+    first = int(state.failed_at[state.failed_at >= 0].min()) if n_failed else None
+    if n_failed:
+        warnings.warn(
+            f"{n_failed} of {state.n_chains} chains reached a position or energy that is not finite, the first at step "
+            f"{first}; they stay at their last finite position (state.failed_at tells which and when): "
+            "use a smaller step_size, clamp or grad_clip",
+            NonFiniteChainWarning,
+            stacklevel=4,
+        )
+    return RunStats(
+        state.n_chains, done, n_failed, first, build_seconds, run_seconds, n_launches, interrupted=done < n_steps
+    )
+
+
+def _seed_tensor(seed: int, device: torch.device) -> Tensor:
+    signed = seed - (1 << 64) if seed >= 1 << 63 else seed
+    return torch.tensor(signed, dtype=torch.int64, device=device)
+
+
+def _checked_int(name: str, value: object, lowest: int, highest: int) -> int:
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        raise TypeError(f"{name}: expected an integer, got {value!r} of type {type(value).__name__}")
+    number = int(value)  # type: ignore[call-overload]
+    if not lowest <= number <= highest:
+        raise ValueError(f"{name}: expected an integer from {lowest} to {highest}, got {number}")
+    return number

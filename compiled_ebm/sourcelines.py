@@ -1,0 +1,110 @@
+"""Where in the user's source an operation stands: the innermost frame that is neither torch's nor ours."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx import traceback as fx_traceback
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["SourceRecorder", "line_of_error", "line_of_node", "recording_metadata"]
+
+_LIBRARY_ROOTS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+_EXAMPLE_ENERGIES = str(Path(__file__).parent / "energies")
+
+
+def _is_user_file(filename: str) -> bool:
+    if filename.startswith(_EXAMPLE_ENERGIES):  # the energies we ship are user code to the tracer
+        return True
+    return not filename.startswith((*_LIBRARY_ROOTS, "<")) and not filename.endswith("contextlib.py")
+
+
+def _format(filename: str, line: int, name: str) -> str:
+    text = linecache.getline(filename, line).strip()
+    return f"{filename}:{line}, in {name}" + (f": {text}" if text else "")
+
+
+def _current_user_line() -> str | None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_user_file(frame.f_code.co_filename):
+        frame = frame.f_back
+    return _format(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name) if frame else None
+
+
+def line_of_error(error: BaseException) -> str:
+    """The user's line that raised ``error``: ``file:line, in function: text``."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_user_file(f.filename)]
+    return _format(frames[-1].filename, frames[-1].lineno or 0, frames[-1].name) if frames else "unknown line"
+
+
+def line_of_node(node: fx.Node) -> str:
+    """The user's line that a traced node came from."""
+    return str(node.meta.get("stack_trace") or "a line outside the energy's own source")
+
+
+@contextmanager
+def recording_metadata() -> Iterator[None]:
+    """Within the block, nodes that ``make_fx`` records carry the metadata that is current."""
+    with fx_traceback.preserve_node_meta():
+        yield
+
+
+class SourceRecorder(TorchFunctionMode):
+    """Labels each operation of a trace with the user's line, and the operations of its backward with the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[Any] = set()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        line = _current_user_line()
+        if line is None:
+            return func(*args, **(kwargs or {}))
+        with _labelled(line):
+            out = func(*args, **(kwargs or {}))
+        for result in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(result, Tensor) and result.grad_fn is not None:
+                self._label_backward(result.grad_fn, line)
+        return out
+
+    def _label_backward(self, grad_fn: Any, line: str) -> None:
+        pending = [grad_fn]
+        while pending:
+            node = pending.pop()
+            if node is None or node in self._seen:
+                continue
+            self._seen.add(node)
+
+            def enter(*_: Any) -> None:
+                fx_traceback.current_meta["stack_trace"] = line
+
+            def leave(*_: Any) -> None:
+                fx_traceback.current_meta.pop("stack_trace", None)
+
+            node.register_prehook(enter)
+            node.register_hook(leave)
+            pending.extend(parent for parent, _ in node.next_functions)
+
+
+@contextmanager
+def _labelled(line: str) -> Iterator[None]:
+    before = fx_traceback.current_meta.get("stack_trace")
+    fx_traceback.current_meta["stack_trace"] = line
+    try:
+        yield
+    finally:
+        if before is None:
+            fx_traceback.current_meta.pop("stack_trace", None)
+        else:
+            fx_traceback.current_meta["stack_trace"] = before

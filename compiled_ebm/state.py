@@ -1,0 +1,106 @@
+"""What a sampler hands out: the chains, and what a run gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["ChainState", "RunResult", "RunStats"]
+
+
+@dataclass(frozen=True, eq=False)
+class ChainState:
+    """Chains between runs: everything that is needed to go on, bit for bit.
+
+    Positions and the transition's other per-chain values are carried in at least float32; ``x`` is rounded to the
+    sampler's dtype. Noise depends on (seed, step, chain id) alone, so this is the whole state.
+
+    Args:
+        positions: ``[n_chains, *event]``, float32 or float64.
+        carried: The transition's other leaves (energy, gradient, ...), or None before the first run.
+        failed_at: int64 ``[n_chains]``: the step at which the chain's energy or position was not finite, or -1.
+        chain_ids: int64 ``[n_chains]``, global.
+        seed: The 64-bit seed.
+        step: Steps done since the start.
+        dtype: The dtype of ``x``.
+        weights: A checksum of the tensors that ``carried`` was computed from.
+    """
+
+    positions: Tensor
+    carried: tuple[Tensor, ...] | None
+    failed_at: Tensor
+    chain_ids: Tensor
+    seed: int
+    step: int
+    dtype: torch.dtype
+    weights: tuple[int, ...] | None = None
+
+    @property
+    def x(self) -> Tensor:
+        """Positions ``[n_chains, *event]`` in the sampler's dtype."""
+        return self.positions.to(self.dtype)
+
+    @property
+    def energy(self) -> Tensor | None:
+        """E(x) ``[n_chains]``, or None before the first run."""
+        return None if self.carried is None else self.carried[0]
+
+    @property
+    def n_chains(self) -> int:
+        """How many chains."""
+        return self.positions.shape[0]
+
+    @property
+    def n_failed(self) -> int:
+        """How many chains have failed; waits for the device."""
+        return int((self.failed_at >= 0).sum())
+
+    def __repr__(self) -> str:
+        return (
+            f"ChainState(n_chains={self.n_chains}, event_shape={tuple(self.positions.shape[1:])}, step={self.step}, "
+            f"seed={self.seed}, dtype={self.dtype}, device={self.positions.device})"
+        )
+
+
+@dataclass(frozen=True)
+class RunStats:
+    """Figures of one run.
+
+    Args:
+        n_chains: Chains advanced.
+        n_steps: Steps done by each; fewer than asked if the run was interrupted.
+        n_failed: Chains that are at their last finite position because their energy or position was not finite.
+        first_failed_step: The earliest such step, or None.
+        build_seconds: Tracing, compiling and capturing that this run had to do.
+        run_seconds: The rest.
+        n_launches: Calls into compiled code.
+        interrupted: Whether Ctrl-C ended the run early.
+    """
+
+    n_chains: int
+    n_steps: int
+    n_failed: int
+    first_failed_step: int | None
+    build_seconds: float
+    run_seconds: float
+    n_launches: int
+    interrupted: bool
+
+    @property
+    def chain_steps_per_second(self) -> float:
+        """Steps of one chain, per second of run time."""
+        return self.n_chains * self.n_steps / self.run_seconds if self.run_seconds > 0 else 0.0
+
+
+class RunResult(NamedTuple):
+    """What a run gave."""
+
+    state: ChainState
+    """The chains at the end."""
+    draws: Tensor | None
+    """Kept draws ``[n_chains, n_steps // thin, *event]``, or None if no ``thin`` was given."""
+    stats: RunStats
+    """Figures."""
