@@ -20,6 +20,7 @@ from compiled_ebm.energies import (
 )
 from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning, UnsupportedEnergyError
 from compiled_ebm.sampler import Sampler
+from compiled_ebm.samplers import LangevinDynamics
 from compiled_ebm.state import ChainState, RunResult, RunStats
 from compiled_ebm.transitions import Langevin, Noise, Transition
 
@@ -37,6 +38,7 @@ __all__ = [
     "HarmonicModel",
     "HimmelblauModel",
     "Langevin",
+    "LangevinDynamics",
     "MLPModel",
     "Noise",
     "NonFiniteChainWarning",

@@ -20,7 +20,7 @@ from compiled_ebm.target import Energy
 from compiled_ebm.trace import ChainProgram, KwargsSpec, trace
 from compiled_ebm.transitions.base import Transition
 
-__all__ = ["BACKENDS", "DTYPES", "build_sampler"]
+__all__ = ["BACKENDS", "DTYPES", "build_sampler", "check_names", "checked_shape"]
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -85,12 +85,8 @@ def build_sampler(
         raise TypeError(f"energy: expected a callable [n, *event] -> [n], got {type(energy).__name__}")
     if not isinstance(transition, Transition) or isinstance(transition, type):
         raise TypeError(f"transition: expected a transition such as ce.Langevin(step_size=0.01), got {transition!r}")
-    shape = _checked_shape(event_shape)
-    for name, value in (("dtype", dtype), ("compute_dtype", compute_dtype)):
-        if value not in DTYPES and not (name == "compute_dtype" and value is None):
-            raise TypeError(f"{name}: expected one of {', '.join(map(str, DTYPES))}, got {value!r}")
-    if backend not in ("auto", *BACKENDS):
-        raise ValueError(f"backend: expected one of {', '.join(('auto', *BACKENDS))}, got {backend!r}")
+    shape = checked_shape(event_shape)
+    check_names(backend, dtype=dtype, compute_dtype=dtype if compute_dtype is None else compute_dtype)
     slots = captures.find_slots(energy)
     where = _resolve_device(device, slots)
     builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
@@ -101,7 +97,17 @@ def build_sampler(
     return Sampler(builds, transition, shape, dtype, builds.carry_dtype, where, model_kwargs or {})
 
 
-def _checked_shape(event_shape: object) -> tuple[int, ...]:
+def check_names(backend: object, **dtypes: object) -> None:
+    """Raise if the backend or a dtype is not one of ours."""
+    for name, value in dtypes.items():
+        if value not in DTYPES:
+            raise TypeError(f"{name}: expected one of {', '.join(map(str, DTYPES))}, got {value!r}")
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"backend: expected one of {', '.join(('auto', *BACKENDS))}, got {backend!r}")
+
+
+def checked_shape(event_shape: object) -> tuple[int, ...]:
+    """An event shape as a tuple of positive integers; an integer is one dimension."""
     if isinstance(event_shape, int) and not isinstance(event_shape, bool):
         event_shape = (event_shape,)
     if not isinstance(event_shape, (tuple, list, torch.Size)) or not all(

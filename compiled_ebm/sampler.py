@@ -22,7 +22,7 @@ from compiled_ebm.state import ChainState, RunResult, RunStats
 from compiled_ebm.trace import ALIVE, ChainProgram
 from compiled_ebm.transitions.base import Transition
 
-__all__ = ["Builds", "Sampler"]
+__all__ = ["Builds", "Sampler", "checked_int"]
 
 _MAX_STEPS = 1 << 32
 """The step is one 32-bit word of the noise's counter; beyond, noise would repeat."""
@@ -120,9 +120,9 @@ class Sampler:
             >>> sampler.init(n_chains=3, seed=1).x.shape
             torch.Size([3, 2])
         """
-        seed = _checked_int("seed", seed, -(1 << 63), (1 << 64) - 1)
-        first_chain = _checked_int("first_chain", first_chain, 0, (1 << 63) - 1)
-        first_step = _checked_int("first_step", first_step, 0, _MAX_STEPS - 1)
+        seed = checked_int("seed", seed, -(1 << 63), (1 << 64) - 1)
+        first_chain = checked_int("first_chain", first_chain, 0, (1 << 63) - 1)
+        first_step = checked_int("first_step", first_step, 0, _MAX_STEPS - 1)
         if x0 is not None:
             if n_chains is not None and n_chains != len(x0):
                 raise ValueError(f"n_chains: expected {len(x0)} as x0 has, got {n_chains}; give x0 alone")
@@ -130,7 +130,7 @@ class Sampler:
             n_chains = positions.shape[0]
         elif n_chains is None:
             raise ValueError("x0, n_chains: expected one of them, got neither; for example n_chains=1000")
-        n_chains = _checked_int("n_chains", n_chains, 1, (1 << 63) - first_chain)
+        n_chains = checked_int("n_chains", n_chains, 1, (1 << 63) - first_chain)
         self._check_memory(n_chains, 0)
         ids = torch.arange(first_chain, first_chain + n_chains, dtype=torch.int64, device=self.device)
         if x0 is None:
@@ -262,9 +262,9 @@ class Sampler:
             )
         if state.positions.device != self.device:
             raise ValueError(f"state: expected a state on {self.device}, got one on {state.positions.device}")
-        n_steps = _checked_int("n_steps", n_steps, 0, _MAX_STEPS - state.step)
+        n_steps = checked_int("n_steps", n_steps, 0, _MAX_STEPS - state.step)
         if thin is not None:
-            thin = _checked_int("thin", thin, 1, max(1, n_steps))
+            thin = checked_int("thin", thin, 1, max(1, n_steps))
         elif collector is not None:
             raise ValueError(
                 "thin: expected a number of steps because a collector is given, got None; thin=1 keeps all"
@@ -394,7 +394,8 @@ def _seed_tensor(seed: int, device: torch.device) -> Tensor:
     return torch.tensor(signed, dtype=torch.int64, device=device)
 
 
-def _checked_int(name: str, value: object, lowest: int, highest: int) -> int:
+def checked_int(name: str, value: object, lowest: int, highest: int) -> int:
+    """``value`` as an int between two bounds, or an error that names the argument."""
     if isinstance(value, bool) or not hasattr(type(value), "__index__"):
         raise TypeError(f"{name}: expected an integer, got {value!r} of type {type(value).__name__}")
     number = int(value)  # type: ignore[call-overload]

@@ -126,7 +126,7 @@ class ChainGraph:
     def constants(self, shared: Sequence[Tensor]) -> list[Tensor]:
         """What the body needs of the captured tensors, from their values as they are now."""
         with torch.no_grad():
-            return list(self.prelude(*self.captured, *shared))
+            return [t.detach() for t in self.prelude(*self.captured, *shared)]
 
     def batched(self) -> Callable[..., Any]:
         """The body over a batch: chain inputs and all outputs get a leading chain dimension."""

@@ -11,20 +11,24 @@ import torch
 from torch import Tensor, fx
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
-from compiled_ebm.backends.batched import batched_step, flat_inputs
+from compiled_ebm.backends.batched import batched_step, chain_last, copy_chains, flat_inputs
 from compiled_ebm.errors import BackendUnavailableError
 from compiled_ebm.trace import ChainProgram
 
 __all__ = ["CpuLaunch", "compile", "compile_graph", "why_unavailable"]
 
-_TILES = tuple(ROW_QUANTUM << i for i in range(9))
-"""Tiles are compiled for a fixed number of chains, a power of two from 16 to 4096: static shapes vectorise (dynamic
-ones were 10 times slower on events of 2), and a tile of 4096 small chains stays in the L2 cache between kernels."""
-_CALL_ROWS = 100
-"""A call of compiled code costs about as much as stepping this many small chains (20 to 30 us)."""
+_MAX_TILE = 16384
+"""Chains in a tile at most: by then a call's 40 us of Python are a few percent, and less would be left in cache."""
+_TILE_BYTES = 64 << 20
+"""Intermediate values of a tile at most, were none of them fused away."""
+_INIT_ROWS = 4096
+_SLACK = 1.3
+"""A tile compiled before is used again if it costs at most this much more than one made to measure."""
 
 _COMPILED: OrderedDict[tuple[object, ...], Callable[..., Any]] = OrderedDict()
 _MAX_COMPILED = 64
+_CALL_ROWS = 64
+"""A call of compiled code costs about as much as stepping this many chains."""
 
 
 def compile(program: ChainProgram) -> Any:
@@ -83,20 +87,33 @@ class CpuLaunch:
     def __init__(self, program: ChainProgram) -> None:
         self._program = program
         self._tiles: dict[int, Callable[..., Any]] = {}
+        self._work: dict[int, Chains] = {}
+        self._tile_of_rows: dict[int, int] = {}
         self._constants: list[Tensor] = []
         self._graphs: dict[int, fx.GraphModule] = {}
 
     def _tile(self, n_chains: int) -> int:
+        """Chains per compiled call: as few equal parts as the limits allow.
+
+        Shapes are static: compiled for any number of chains, the noise kernel was up to 10 times slower.
+        """
+        largest = min(_MAX_TILE, max(ROW_QUANTUM, _TILE_BYTES // max(1, self._program.bytes_per_chain())))
+        largest = round_up(largest, ROW_QUANTUM)
+        parts = -(-n_chains // largest)
+        best = round_up(-(-n_chains // parts), ROW_QUANTUM)
+
         def cost(tile: int) -> int:
             return -(-n_chains // tile) * (tile + _CALL_ROWS)
 
-        best = min(_TILES, key=cost)
         built = min(self._tiles, key=cost, default=best)
-        return built if cost(built) <= 1.5 * cost(best) else best
+        return built if cost(built) <= _SLACK * cost(best) else best
 
     def capacity(self, n_chains: int) -> int:
         """A whole number of tiles."""
-        return round_up(n_chains, self._tile(n_chains))
+        tile = self._tile(n_chains)
+        rows = round_up(n_chains, tile)
+        self._tile_of_rows[rows] = tile
+        return rows
 
     def working_bytes(self, n_chains: int) -> tuple[int, int]:
         """Only one tile's intermediate values are alive at once."""
@@ -104,21 +121,17 @@ class CpuLaunch:
 
     def prepare(self, chains: Chains) -> float:
         """Compile the tile that these buffers are made of, if it is not."""
-        tile = self._tile_of(chains)
+        tile = self._tile_of_rows[chains.ids.shape[0]]
         if tile in self._tiles:
             return 0.0
         begin = time.perf_counter()
-        first = chains.rows(0, tile)
+        self._work[tile] = first = chain_last(chains.rows(0, tile))
         dtype = self._program.carry_dtype
         row = torch.zeros(len(self._program.transition.hyper_table(0, 1)), dtype=dtype)
         example = flat_inputs(first, torch.tensor(0), row, None, self._program.step.constants(chains.shared_kwargs))
         self._graphs[tile] = batched_step(self._program, example, on_device_cursor=False)
         self._tiles[tile], _ = compile_graph(self._graphs[tile], example)
         return time.perf_counter() - begin
-
-    def _tile_of(self, chains: Chains) -> int:
-        rows = chains.ids.shape[0]
-        return max(tile for tile in _TILES if rows % tile == 0)
 
     @torch.no_grad()
     def init(self, chains: Chains, step: int) -> None:
@@ -139,20 +152,21 @@ class CpuLaunch:
         segments = keep.segments(n_steps) if keep else [(n_steps, None)]
         rows = hyper.unbind()
         steps = torch.arange(first_step, first_step + n_steps).unbind()
-        tile = self._tile_of(chains)
-        function = self._tiles[tile]
+        tile = self._tile_of_rows[chains.ids.shape[0]]
+        function, work = self._tiles[tile], self._work[tile]
         for start in range(0, chains.ids.shape[0], tile):
             part = chains.rows(start, start + tile)
-            head = (*part.state, part.failed_at, *part.chain_kwargs, part.ids, part.seed)
+            copy_chains(part, work)
             done = 0
             for count, slot in segments:
                 for i in range(done, done + count):
-                    function(*head, steps[i], rows[i], *self._constants)
+                    function(*flat_inputs(work, steps[i], rows[i], None, self._constants))
                 done += count
                 if keep is not None and slot is not None:
                     stop = min(start + tile, keep.x.shape[1])
-                    keep.x[slot, start:stop] = part.state[0][: stop - start]
-                    keep.energy[slot, start:stop] = part.state[1][: stop - start]
+                    keep.x[slot, start:stop] = work.state[0][: stop - start]
+                    keep.energy[slot, start:stop] = work.state[1][: stop - start]
+            copy_chains(work, part, results_only=True)
 
     def facts(self) -> dict[str, object]:
         """For explain()."""
@@ -172,9 +186,8 @@ def init_chains(program: ChainProgram, chains: Chains, step: int) -> None:
     constants = program.init.constants(chains.shared_kwargs)
     index = torch.tensor(step, dtype=torch.int64, device=chains.ids.device)
     rows = chains.ids.shape[0]
-    tile = _TILES[-1] if rows % _TILES[-1] == 0 else rows
-    for start in range(0, rows, tile):
-        part = chains.rows(start, start + tile)
+    for start in range(0, rows, _INIT_ROWS):
+        part = chains.rows(start, min(start + _INIT_ROWS, rows))
         values = body(part.state[0], *part.chain_kwargs, index, *constants)
         for buffer, value in zip((*part.state, part.failed_at), values, strict=True):
             buffer.copy_(value)

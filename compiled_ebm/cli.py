@@ -1,0 +1,512 @@
+"""The command line: ``compiled-ebm sample``, ``explain`` and ``energies``.
+
+What a user can get wrong is one line on stderr and exit code 2; Ctrl-C is 130, after saving what there is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+import platform
+import re
+import sys
+import sysconfig
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+try:
+    import typer
+    from rich.console import Console, Group
+    from rich.table import Table
+    from rich.text import Text
+    from typer.core import TyperGroup
+except ImportError as error:
+    raise ImportError("the command line needs typer and rich: pip install typer rich") from error
+
+from compiled_ebm import captures
+from compiled_ebm.builder import BACKENDS, DTYPES, build_sampler
+from compiled_ebm.draws import plot, save
+from compiled_ebm.draws.summary import summarise, summary_table
+from compiled_ebm.energies.registry import BUILTIN_ENERGIES
+from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning
+from compiled_ebm.sampler import Sampler
+from compiled_ebm.state import RunResult
+from compiled_ebm.target import Energy
+from compiled_ebm.transitions import Langevin
+
+__all__ = ["app", "main"]
+
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
+_BACKENDS = ("auto", *BACKENDS)
+_SEEDS = range(-(1 << 63), 1 << 64)
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_OPTIONS = {"n_chains": "chains", "n_steps": "steps"}  # library arguments whose option has another name
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]  # click's, which typer either imports or carries a copy of
+
+
+def _say(style: str, label: str, message: object) -> None:
+    """One line on stderr, whatever the message's own line breaks."""
+    line = Text.assemble((f"{label}: ", style), " ".join(str(message).split()))
+    Console(stderr=True).print(line, soft_wrap=True)
+
+
+def _fail(message: object) -> NoReturn:
+    """Say what is wrong, in the option's name where the library gave the argument's, and leave with code 2."""
+    text = re.sub(
+        r"^(n_chains|n_steps|step_size|noise_scale|thin|seed|device|dtype|backend|event_shape)\b",
+        lambda found: "--" + _OPTIONS.get(found[1], found[1]).replace("_", "-"),
+        str(message),
+    )
+    _say("bold red", "error", text)
+    raise typer.Exit(2)
+
+
+class _OneLineErrors(TyperGroup):
+    """Commands whose mistakes are told in one line, without a traceback."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """As the command's own, with usage errors in one line too."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            code = super().main(*args, standalone_mode=False, **kwargs)
+        except _USAGE_ERROR as error:
+            _say("bold red", "error", error.format_message())
+            code = 2
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what the library raises about a bad value becomes a line."""
+        try:
+            with _warnings_as_lines():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say("yellow", "interrupted", "nothing was saved")
+            raise typer.Exit(_INTERRUPTED) from None
+        except torch.OutOfMemoryError as error:
+            _fail(f"{error}; use fewer --chains or a larger --thin")
+        except (ValueError, TypeError, MemoryError, ImportError, BackendUnavailableError) as error:
+            _fail(error if str(error) else type(error).__name__)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        _say("yellow", "warning", message)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", NonFiniteChainWarning)
+        warnings.showwarning = show
+        yield
+
+
+app = typer.Typer(cls=_OneLineErrors, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=False)
+
+
+def main() -> None:
+    """The entry point of ``compiled-ebm``."""
+    app(prog_name="compiled-ebm")
+
+
+# --- the energy -------------------------------------------------------------------------------------------------------
+
+
+class _Target(NamedTuple):
+    energy: Energy
+    event_shape: tuple[int, ...]
+    device: torch.device | None
+    """None: where the energy's tensors are."""
+
+
+def _load(name: str, event_shape: str | None, dtype: torch.dtype, device: str | None) -> _Target:
+    """The built-in energy of that name, or the user's own ``module:attribute``."""
+    where = _device(device)
+    shape = None if event_shape is None else _shape(event_shape)
+    if name in BUILTIN_ENERGIES:
+        builtin = BUILTIN_ENERGIES[name]
+        # half precision is the sampler's to cast to, so that contours of the plot are smooth
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        return _Target(builtin.factory(dtype=wide, device=where), shape or builtin.event_shape, where)
+    if ":" not in name:
+        near = get_close_matches(name, BUILTIN_ENERGIES, n=1)
+        _fail(
+            f"--energy: expected a built-in energy or module:attribute, got {name!r}"
+            + (f"; did you mean {near[0]!r}?" if near else "")
+            + f" Built in: {', '.join(BUILTIN_ENERGIES)}"
+        )
+    found = _import(name)
+    energy = _call_factory(name, found)
+    if shape is None:
+        own = getattr(energy, "event_shape", getattr(found, "event_shape", None))
+        if own is None:
+            _fail(
+                f"--event-shape: expected the shape of one position, such as 2 or 1,28,28, got none; {name} has no "
+                "attribute event_shape that would tell"
+            )
+        shape = _shape(",".join(map(str, own if isinstance(own, (tuple, list)) else (own,))))
+    if isinstance(energy, nn.Module):
+        energy = energy.to(where)
+    elif device is None and captures.tensors(captures.find_slots(energy)):
+        return _Target(energy, shape, None)  # a function's tensors are not ours to move
+    return _Target(energy, shape, where)
+
+
+def _import(name: str) -> object:
+    """The object that ``module:attribute`` names, looked for in the current directory first."""
+    module_name, _, attribute = name.partition(":")
+    if module_name.endswith(".py") or "/" in module_name:
+        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        _fail(f"--energy: expected a module, got the file {module_name!r}; use {dotted}:{attribute or 'attribute'}")
+    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
+        _fail(f"--energy: expected module:attribute, such as my_energies:MyModel, got {name!r}")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            _fail(f"--energy: no module {error.name!r} in {folder} or among the installed packages")
+        _fail(f"--energy: importing {module_name!r} raised {_raised(error)}")
+    except (Exception, SystemExit) as error:
+        _fail(f"--energy: importing {module_name!r} raised {_raised(error)}")
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = get_close_matches(part, dir(found), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            _fail(f"--energy: module {module_name!r} has no attribute {attribute!r}{hint}")
+        found = getattr(found, part)
+    return found
+
+
+def _call_factory(name: str, found: object) -> Energy:
+    """``found`` itself, or what it makes when it is a class or a function that needs no arguments."""
+    if not callable(found):
+        _fail(f"--energy: expected {name} to be a module, a function or a class, got {type(found).__name__}")
+    if isinstance(found, nn.Module):
+        return found
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):  # written in C, and not told
+        return found
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if isinstance(found, type) and needed:
+        _fail(
+            f"--energy: expected {name} to need no arguments, got a class that needs {', '.join(needed)}; name an "
+            "instance, or a function without arguments that makes one"
+        )
+    if needed or (not isinstance(found, type) and any(p.kind is p.VAR_POSITIONAL for p in parameters)):
+        return found
+    try:
+        made: object = found()
+    except Exception as error:
+        _fail(f"--energy: {name}() raised {_raised(error)}")
+    if not callable(made):
+        _fail(f"--energy: expected {name}() to give a callable [n, *event] -> [n], got {type(made).__name__}")
+    return made
+
+
+def _raised(error: BaseException) -> str:
+    """``Type: message (at file:line)``, the line being the innermost of the user's own."""
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} (at {error.filename}:{error.lineno})"
+    installed = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
+    ours = str(Path(__file__).parent)
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(("<", ours, *installed)):
+            return f"{told} (at {frame.filename}:{frame.lineno})"
+    return told
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"\s*[1-9]\d*\s*(,\s*[1-9]\d*\s*)*", text):
+        _fail(f"--event-shape: expected positive integers with commas between, such as 2 or 1,28,28, got {text!r}")
+    return tuple(int(size) for size in text.split(","))
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        _fail(f"--device: expected cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        _fail(
+            f"--device: expected a device of this machine, got {name!r}; it has {torch.cuda.device_count()} CUDA GPUs"
+        )
+    return device
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+EnergyOption = Annotated[str, typer.Option("--energy", help="A built-in energy, or module:attribute of your own.")]
+ShapeOption = Annotated[
+    str | None, typer.Option("--event-shape", help="Of one position: 2, or 1,28,28. Default: the energy's own.")
+]
+ChainsOption = Annotated[int, typer.Option("--chains", min=1, help="How many chains.")]
+StepSizeOption = Annotated[float, typer.Option("--step-size", help="η in x' = x − η∇E(x) + s√(2η)ξ.")]
+NoiseOption = Annotated[float, typer.Option("--noise-scale", help="s; the target is exp(−E/s²).")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help=f"{', '.join(_DTYPES)}.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda or cuda:N. Default: a GPU if there is one.")
+]
+BackendOption = Annotated[str, typer.Option("--backend", help=f"{', '.join(_BACKENDS)}.")]
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        _fail(f"{option}: expected one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
+def _build(
+    energy: str,
+    event_shape: str | None,
+    step_size: float,
+    noise_scale: float,
+    dtype: str,
+    device: str | None,
+    backend: str,
+) -> tuple[Sampler, Energy]:
+    """Check the values that need no energy first, then load the energy, then trace it."""
+    kind = _DTYPES[_one_of("--dtype", dtype, tuple(_DTYPES))]
+    _one_of("--backend", backend, _BACKENDS)
+    transition = Langevin(step_size=step_size, noise_scale=noise_scale)
+    target = _load(energy, event_shape, kind, device)
+    sampler = build_sampler(
+        target.energy, transition, target.event_shape, backend=backend, device=target.device, dtype=kind
+    )
+    return sampler, target.energy
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print versions and leave.")] = False,
+) -> None:
+    """Compiled many-chain sampling of PyTorch energies: p(x) ∝ exp(−E(x))."""
+    if version:
+        print(f"compiled-ebm {_version()} (torch {torch.__version__}, Python {platform.python_version()})")
+        raise typer.Exit()
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+@app.command()
+def energies() -> None:
+    """List the built-in energies."""
+    rows = []
+    for name, (factory, event_shape) in BUILTIN_ENERGIES.items():
+        doc = inspect.getdoc(getattr(factory, "func", factory)) or ""
+        rows.append((name, ",".join(map(str, event_shape)), doc.partition("\n")[0]))
+    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+    for name, shape, doc in rows:
+        print(f"{name:<{widths[0]}}  {shape:>{widths[1]}}  {doc}")
+
+
+@app.command()
+def explain(
+    energy: EnergyOption = "mlp",
+    event_shape: ShapeOption = None,
+    chains: ChainsOption = 10_000,
+    step_size: StepSizeOption = 0.01,
+    noise_scale: NoiseOption = 1.0,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
+    backend: BackendOption = "auto",
+    source: Annotated[bool, typer.Option("--source", help="Print the generated source instead.")] = False,
+) -> None:
+    """Build the sampler, and tell which backend it is, why, and what is compiled."""
+    sampler, _ = _build(energy, event_shape, step_size, noise_scale, dtype, device, backend)
+    sampler.build(chains)
+    print(sampler.source if source else sampler.explain())
+
+
+@app.command()
+def sample(
+    energy: EnergyOption = "mlp",
+    event_shape: ShapeOption = None,
+    chains: ChainsOption = 10_000,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of each chain.")] = 1_000,
+    step_size: StepSizeOption = 0.01,
+    noise_scale: NoiseOption = 1.0,
+    dtype: DtypeOption = "float32",
+    device: DeviceOption = None,
+    backend: BackendOption = "auto",
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of start and noise, and of torch while your own energy is made.")
+    ] = 0,
+    thin: Annotated[
+        int | None, typer.Option("--thin", min=1, help="Keep every THIN-th draw. Default: the last positions only.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where to save: a .npz or .safetensors file.")] = Path("draws.npz"),
+    no_save: Annotated[bool, typer.Option("--no-save", help="Save nothing.")] = False,
+    plot_to: Annotated[
+        Path | None, typer.Option("--plot", help="Also draw the density into this .png, .pdf or .svg.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No bar and no report.")] = False,
+) -> None:
+    """Sample an energy with many Langevin chains, summarise the draws and save them."""
+    if thin is not None and thin > steps:
+        _fail(f"--thin: expected at most --steps, which is {steps}, got {thin}: no draw would be kept")
+    if seed not in _SEEDS:
+        _fail(f"--seed: expected a 64-bit integer, got {seed}")
+    if not no_save:
+        _in_option("--out", save.check_save, out)
+    if plot_to is not None:
+        _in_option("--plot", plot.check_plot, plot_to)
+    torch.manual_seed(seed)
+    show = not quiet and sys.stderr.isatty()
+    begin = time.perf_counter()
+    sampler, model = _build(energy, event_shape, step_size, noise_scale, dtype, device, backend)
+    state = sampler.init(n_chains=chains, seed=seed)
+    trace_seconds = time.perf_counter() - begin
+    if show:
+        _say("dim", "building", f"{energy}, for {chains:,} chains on {sampler.device}")
+    result = sampler.run(state, steps, thin, progress=show)
+    del state
+    if result.stats.interrupted:
+        _say("yellow", "interrupted", f"after {result.stats.n_steps:,} of {steps:,} steps")
+    files: list[str] = []
+    try:
+        if not no_save:
+            arrays = _arrays(result)
+            save.save_draws(out, arrays, _metadata(sampler, result, energy, thin))
+            files.append(f"{out} ({_megabytes(out)}: {', '.join(arrays)})")
+        if plot_to is not None:
+            _plot(plot_to, energy, model, sampler, result)
+            files.append(str(plot_to))
+    except OSError as error:
+        _say("bold red", "error", f"{error.filename or out}: not written: {error.strerror or error}")
+        raise typer.Exit(1) from error
+    finally:  # a full disk, or Ctrl-C while saving, takes the file and not the figures
+        if not quiet:
+            Console().print(_report(sampler, result, trace_seconds, files))
+    if result.stats.interrupted:
+        raise typer.Exit(_INTERRUPTED)
+
+
+def _in_option(option: str, check: Callable[[Path], None], path: Path) -> None:
+    try:
+        check(path)
+    except (ValueError, ImportError) as error:
+        _fail(f"{option}: {error}")
+
+
+def _kept(result: RunResult) -> Tensor:
+    """Draws ``[n_chains, n_kept, *event]``: the kept ones, or the last positions as the one draw of each chain."""
+    if result.draws is None or result.draws.shape[1] == 0:
+        return result.state.x.unsqueeze(1)
+    return result.draws
+
+
+def _arrays(result: RunResult) -> dict[str, Tensor]:
+    energy = result.state.energy
+    assert energy is not None  # a run has computed it
+    draws = {"x": result.state.x} if result.draws is None else {"draws": result.draws}
+    return draws | {"energy": energy, "failed_at": result.state.failed_at}
+
+
+def _metadata(sampler: Sampler, result: RunResult, energy: str, thin: int | None) -> dict[str, str]:
+    facts = {
+        "energy": energy,
+        "transition": sampler.transition,
+        "event_shape": ",".join(map(str, sampler.event_shape)),
+        "chains": result.stats.n_chains,
+        "steps": result.stats.n_steps,
+        "interrupted": result.stats.interrupted,
+        "thin": thin,
+        "seed": result.state.seed,
+        "dtype": str(sampler.dtype).removeprefix("torch."),
+        "device": sampler.device,
+        "backend": _backend(sampler).partition(" ")[0],
+        "compiled_ebm": _version(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    return {name: str(fact) for name, fact in facts.items()}
+
+
+def _backend(sampler: Sampler) -> str:
+    """The backend and why, from the first line of ``explain()``."""
+    return sampler.explain().partition("\n")[0].removeprefix("backend").strip()
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("compiled_ebm")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _megabytes(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def _plot(path: Path, name: str, energy: Energy, sampler: Sampler, result: RunResult) -> None:
+    alive = result.state.failed_at < 0
+    x = _kept(result)
+    x = (x if bool(alive.all()) else x[alive]).flatten(0, 1)
+    if not len(x):
+        _say("yellow", "warning", f"{path}: not drawn, every chain failed")
+        return
+    floating = [slot.value.dtype for slot in captures.tensors(captures.find_slots(energy))]
+    dtype = next((held for held in floating if held.is_floating_point), torch.float32)
+
+    def energy_fn(points: Tensor) -> Tensor:
+        with torch.no_grad():
+            return energy(points.to(device=sampler.device, dtype=dtype))
+
+    plot.density_plot(path, x, energy_fn, name=name)
+
+
+def _report(sampler: Sampler, result: RunResult, trace_seconds: float, files: list[str]) -> Group:
+    stats = result.stats
+    device = sampler.device
+    about = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    rows = {
+        "chains": f"{stats.n_chains:,}",
+        "steps": f"{stats.n_steps:,}",
+        "device": f"{device} ({about})",
+        "backend": _backend(sampler),
+        "build": f"{trace_seconds + stats.build_seconds:.2f} s",
+        "run": f"{stats.run_seconds:.3g} s",
+        "chain-steps/s": f"{stats.chain_steps_per_second:.3g}",
+    }
+    if stats.n_failed:
+        rows["failed chains"] = f"{stats.n_failed:,}, the first at step {stats.first_failed_step:,}"
+    assert result.state.energy is not None
+    summary = summarise(_kept(result), result.state.energy, result.state.failed_at)
+    after = {"mean energy": f"{summary.mean_energy:.4g}"}
+    for file in files:
+        after["saved" if "saved" not in after else "and"] = file
+    return Group(_facts(rows), "", summary_table(summary), _facts(after))
+
+
+def _facts(rows: dict[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, min_width=13)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    return table

@@ -1,0 +1,282 @@
+"""TorchEBM-shaped samplers: its names, arguments, defaults and shapes over the compiled run loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compiled_ebm.builder import build_sampler, check_names, checked_shape
+from compiled_ebm.draws.memory import Collector, MemoryDraws, StepDiagnostics, Tee
+from compiled_ebm.sampler import Sampler, checked_int
+from compiled_ebm.schedules import ScheduleLike, evaluate
+from compiled_ebm.target import Energy
+from compiled_ebm.transitions.langevin import Langevin
+
+__all__ = ["LangevinDynamics"]
+
+
+class LangevinDynamics(nn.Module):
+    r"""Langevin dynamics with TorchEBM's constructor and ``sample``, compiled.
+
+    .. math:: x_{t+1} = x_t - \eta \nabla E(x_t) + s \sqrt{2 \eta}\, \xi_t
+
+    Args:
+        model: The energy ``[n, *event] -> [n]``; any callable.
+        step_size: eta > 0; a float, a schedule (step -> value) or a torchebm scheduler.
+        noise_scale: s >= 0; likewise. The target is exp(-E / s^2).
+        decay: Accepted for TorchEBM's sake; only 0 is supported there and here.
+        clamp: (lo, hi) bounds applied to x after every step.
+        dtype: Of the positions handed in and out, and of the energy's arithmetic.
+        device: Where to sample; by default where the model's tensors are, else where x is.
+        integrator: Only TorchEBM's default, ``None`` or ``"euler_maruyama"``.
+        backend: "auto", "inductor" or "eager".
+
+    ``to(device, dtype)`` moves sampler and model as it does any module.
+
+    Raises:
+        TypeError, ValueError: Naming the argument, what was expected and what was given.
+
+    Source: https://soran-ghaderi.github.io/torchebm, ``LangevinDynamics`` of version 0.8.
+
+    Example:
+        >>> import torch, compiled_ebm as ce
+        >>> sampler = ce.LangevinDynamics(ce.DoubleWellModel(), step_size=0.01, backend="eager")
+        >>> sampler.sample(dim=2, n_samples=64, n_steps=10).shape
+        torch.Size([64, 2])
+    """
+
+    def __init__(
+        self,
+        model: Energy,
+        step_size: ScheduleLike = 1e-3,
+        noise_scale: ScheduleLike = 1.0,
+        decay: float = 0.0,
+        clamp: tuple[float, float] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device | None = None,
+        integrator: object = None,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        if not callable(model):
+            raise TypeError(f"model: expected an energy [n, *event] -> [n], got {type(model).__name__}")
+        if decay != 0.0:
+            raise ValueError(f"decay: expected 0, got {decay}; TorchEBM does not support it either")
+        if integrator is not None and not _is_euler_maruyama(integrator):
+            raise ValueError(
+                f"integrator: expected None or 'euler_maruyama', got {integrator!r}; other integrators of TorchEBM "
+                "are not compiled: use torchebm.samplers.LangevinDynamics for them"
+            )
+        self.model = model
+        self.decay = decay
+        self.clamp = clamp
+        self.backend = backend
+        self._placement: Tensor
+        self.schedulers: dict[str, ScheduleLike] = {"step_size": step_size, "noise_scale": noise_scale}
+        self._device = None if device is None else torch.device(device)
+        self._steps_done = 0
+        self._samplers: dict[tuple[object, ...], Sampler] = {}
+        self._transition()
+        check_names(backend, dtype=dtype)
+        # follows nn.Module.to(), also where this sampler is part of another module
+        self.register_buffer("_placement", torch.empty(0, dtype=dtype, device=self.device), persistent=False)
+
+    def _transition(self) -> Langevin:
+        return Langevin(self.schedulers["step_size"], self.schedulers["noise_scale"], clamp=self.clamp)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the positions."""
+        return self._placement.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where chains are sampled: the device asked for, else the model's."""
+        if self._device is not None:
+            return self._device
+        if isinstance(self.model, nn.Module):
+            for tensor in (*self.model.parameters(), *self.model.buffers()):
+                return tensor.device
+        return torch.device("cpu")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LangevinDynamics:
+        before = self._placement.device
+        super()._apply(fn, recurse)
+        if self._placement.device != before:
+            self._device = self._placement.device
+        return self
+
+    def register_scheduler(self, name: str, scheduler: ScheduleLike) -> None:
+        """Set ``step_size`` or ``noise_scale`` to a float, a schedule or a torchebm scheduler; never a rebuild."""
+        if name not in self.schedulers:
+            raise KeyError(f"name: expected one of {', '.join(self.schedulers)}, got {name!r}")
+        previous = self.schedulers[name]
+        self.schedulers[name] = scheduler
+        try:
+            self._transition()
+        except (TypeError, ValueError):
+            self.schedulers[name] = previous
+            raise
+
+    def get_schedulers(self) -> dict[str, ScheduleLike]:
+        """What is registered, by name."""
+        return self.schedulers
+
+    def get_scheduled_value(self, name: str) -> float:
+        """The value that the next step will use."""
+        if name not in self.schedulers:
+            raise KeyError(f"No scheduler registered for parameter {name!r}")
+        return float(evaluate(self.schedulers[name], self._steps_done, 1, name=name))
+
+    def step_schedulers(self) -> None:
+        """Advance the schedules by one step."""
+        self._steps_done += 1
+
+    def reset_schedulers(self) -> None:
+        """Put the schedules back to step 0."""
+        self._steps_done = 0
+
+    def sample(
+        self,
+        x: Tensor | None = None,
+        dim: int | tuple[int, ...] | None = None,
+        n_steps: int = 100,
+        n_samples: int = 1,
+        thin: int = 1,
+        return_trajectory: bool = False,
+        return_diagnostics: bool = False,
+        reset_schedulers: bool = True,
+        *,
+        y: Tensor | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Advance chains and return positions, TorchEBM's way. The first call builds, later calls launch.
+
+        Args:
+            x: Start ``[n_samples, *event]``; drawn from N(0, I) if None.
+            dim: Event size or shape, needed where x is None.
+            n_steps: Steps, >= 0.
+            n_samples: Chains, where x is None.
+            thin: Keep every thin-th step, 1 <= thin <= n_steps.
+            return_trajectory: Return all kept positions ``[n_samples, n_steps // thin, *event]``.
+            return_diagnostics: Also return ``mean`` and ``var`` ``[n_kept, *event]`` and ``energy`` ``[n_kept]``.
+            reset_schedulers: Start schedules at step 0; False goes on where the last call ended.
+            y: Conditioning tensor; short for ``model_kwargs={"y": y}``.
+            model_kwargs: For the energy; tensors whose first dimension is the number of chains are per chain.
+            generator: Seeds this call, as the global generator does without it; no noise is drawn from either.
+
+        Returns:
+            The last positions ``[n_samples, *event]`` or the trajectory, and the diagnostics if asked for.
+
+        Raises:
+            TypeError, ValueError, UnsupportedEnergyError, MemoryError: Before any work starts.
+        """
+        event = self._event_shape(x, dim, n_samples)
+        n_steps = checked_int("n_steps", n_steps, 0, (1 << 32) - 1)
+        thin = checked_int("thin", thin, 1, max(1, n_steps))
+        kwargs = _merged(model_kwargs, y)
+        if reset_schedulers:
+            self.reset_schedulers()
+        sampler = self._sampler(event, x, kwargs)
+        seed = _seed_from(generator)
+        x0 = None if x is None else x.to(sampler.dtype)
+        state = sampler.init(x0, n_chains=n_samples if x is None else None, seed=seed, first_step=self._steps_done)
+        memory = diagnostics = None
+        collectors: list[Collector] = []
+        if return_trajectory:
+            memory = MemoryDraws(state.n_chains, n_steps // thin, event, sampler.dtype, sampler.device)
+            collectors.append(memory)
+        if return_diagnostics:
+            diagnostics = StepDiagnostics(sampler.dtype)
+            collectors.append(diagnostics)
+        result = sampler.run(
+            state,
+            n_steps,
+            thin if collectors else None,
+            model_kwargs=kwargs,
+            collector=Tee(*collectors) if collectors else None,
+        )
+        self._steps_done += result.stats.n_steps
+        output = result.state.x if memory is None else memory.draws
+        return output if diagnostics is None else (output, diagnostics.result(event, sampler.device))
+
+    forward = sample
+
+    def _event_shape(self, x: Tensor | None, dim: int | tuple[int, ...] | None, n_samples: int) -> tuple[int, ...]:
+        if x is not None:
+            if not isinstance(x, Tensor):
+                raise TypeError(f"x: expected a tensor [n_samples, *event], got {type(x).__name__}")
+            if x.ndim < 1 or x.shape[0] < 1:
+                raise ValueError(f"x: expected shape [n_samples >= 1, *event], got {list(x.shape)}")
+            if not x.dtype.is_floating_point:
+                raise TypeError(f"x: expected a floating-point dtype, got {x.dtype}; use x.float()")
+            return tuple(x.shape[1:])
+        if dim is None:
+            raise ValueError("dim must be provided when x is None: an int or a shape")
+        checked_int("n_samples", n_samples, 1, 1 << 62)
+        return checked_shape(dim)
+
+    def _sampler(self, event: tuple[int, ...], x: Tensor | None, kwargs: Mapping[str, Any]) -> Sampler:
+        transition = self._transition()
+        device = self._device
+        if device is None and self.device.type == "cpu" and x is not None and x.device.type == "cuda":
+            device = x.device if not _has_tensors(self.model) else None
+        key = (event, device, self.dtype, transition.structure(), id(self.model))
+        if key not in self._samplers:
+            self._samplers[key] = build_sampler(
+                self.model,
+                transition,
+                event,
+                backend=self.backend,
+                device=device,
+                dtype=self.dtype,
+                model_kwargs=kwargs or None,
+            )
+        sampler = self._samplers[key]
+        sampler.transition = transition
+        return sampler
+
+    def explain(self) -> str:
+        """What was built, for each event shape sampled so far."""
+        if not self._samplers:
+            return "nothing built yet: the first call of sample() builds"
+        return "\n\n".join(sampler.explain() for sampler in self._samplers.values())
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(model={type(self.model).__name__}, "
+            f"step_size={self.get_scheduled_value('step_size')}, "
+            f"noise_scale={self.get_scheduled_value('noise_scale')}, backend={self.backend!r})"
+        )
+
+
+def _has_tensors(model: Energy) -> bool:
+    return isinstance(model, nn.Module) and any(t.numel() for t in (*model.parameters(), *model.buffers()))
+
+
+def _is_euler_maruyama(integrator: object) -> bool:
+    return integrator == "euler_maruyama" or type(integrator).__name__ == "EulerMaruyamaIntegrator"
+
+
+def _merged(model_kwargs: Mapping[str, Any] | None, y: Tensor | None) -> dict[str, Any]:
+    if model_kwargs is not None and not isinstance(model_kwargs, Mapping):
+        raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
+    merged = dict(model_kwargs or {})
+    if y is not None:
+        if "y" in merged:
+            raise ValueError("y: given both as y= and in model_kwargs['y']; give it once")
+        merged["y"] = y
+    return merged
+
+
+def _seed_from(generator: torch.Generator | None) -> int:
+    """One 63-bit seed from the generator, or from torch's global one."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator: expected a torch.Generator or None, got {type(generator).__name__}")
+    device = "cpu" if generator is None else generator.device
+    return int(torch.randint(0, (1 << 63) - 1, (), dtype=torch.int64, generator=generator, device=device))

@@ -1,0 +1,24 @@
+"""Settings that every test shares."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# Before torch is imported: Inductor's pool of compile workers goes on starting for tens of seconds on few cores.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+settings.register_profile("compiled_ebm", deadline=None, derandomize=True)
+settings.load_profile("compiled_ebm")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked ``cuda`` where there is no CUDA device."""
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(skip)
