@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+import os
 import platform
 import re
 import sys
@@ -15,7 +16,7 @@ import sysconfig
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from difflib import get_close_matches
@@ -27,8 +28,7 @@ from torch import Tensor, nn
 
 try:
     import typer
-    from rich.console import Console, Group
-    from rich.table import Table
+    from rich.console import Console
     from rich.text import Text
     from typer.core import TyperGroup
 except ImportError as error:
@@ -75,12 +75,21 @@ def _fail(message: object) -> NoReturn:
 class _OneLineErrors(TyperGroup):
     """Commands whose mistakes are told in one line, without a traceback."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """As the command's own, with usage errors in one line too."""
+        names = (args, prog_name, complete_var)
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **kwargs)
+            return super().main(*names, standalone_mode=False, windows_expand_args=windows_expand_args, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **kwargs)
+            code = super().main(*names, standalone_mode=False, windows_expand_args=windows_expand_args, **extra)
         except _USAGE_ERROR as error:
             _say("bold red", "error", error.format_message())
             code = 2
@@ -116,6 +125,8 @@ app = typer.Typer(cls=_OneLineErrors, add_completion=False, pretty_exceptions_en
 
 def main() -> None:
     """The entry point of ``compiled-ebm``."""
+    # One graph needs no pool of compile workers, whose start goes on for many seconds and slows the run down.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     app(prog_name="compiled-ebm")
 
 
@@ -399,7 +410,7 @@ def sample(
         raise typer.Exit(1) from error
     finally:  # a full disk, or Ctrl-C while saving, takes the file and not the figures
         if not quiet:
-            Console().print(_report(sampler, result, trace_seconds, files))
+            _report(sampler, result, trace_seconds, files)
     if result.stats.interrupted:
         raise typer.Exit(_INTERRUPTED)
 
@@ -480,7 +491,7 @@ def _plot(path: Path, name: str, energy: Energy, sampler: Sampler, result: RunRe
     plot.density_plot(path, x, energy_fn, name=name)
 
 
-def _report(sampler: Sampler, result: RunResult, trace_seconds: float, files: list[str]) -> Group:
+def _report(sampler: Sampler, result: RunResult, trace_seconds: float, files: list[str]) -> None:
     stats = result.stats
     device = sampler.device
     about = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
@@ -497,16 +508,15 @@ def _report(sampler: Sampler, result: RunResult, trace_seconds: float, files: li
         rows["failed chains"] = f"{stats.n_failed:,}, the first at step {stats.first_failed_step:,}"
     assert result.state.energy is not None
     summary = summarise(_kept(result), result.state.energy, result.state.failed_at)
-    after = {"mean energy": f"{summary.mean_energy:.4g}"}
+    console = Console()
+    _facts(console, rows)
+    console.print()
+    console.print(summary_table(summary))
+    _facts(console, {"mean energy": f"{summary.mean_energy:.4g}"})
     for file in files:
-        after["saved" if "saved" not in after else "and"] = file
-    return Group(_facts(rows), "", summary_table(summary), _facts(after))
+        _facts(console, {"saved": file})
 
 
-def _facts(rows: dict[str, str]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, min_width=13)
-    table.add_column(overflow="fold")
+def _facts(console: Console, rows: dict[str, str]) -> None:
     for name, value in rows.items():
-        table.add_row(name, Text(value))
-    return table
+        console.print(Text(f"{name:<14} {value}"), soft_wrap=True)

@@ -12,6 +12,11 @@ settings.register_profile("compiled_ebm", deadline=None, derandomize=True)
 settings.load_profile("compiled_ebm")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings are errors, but for those that torch gives itself when Inductor is first imported."""
+    config.addinivalue_line("filterwarnings", r"ignore:`torch\.jit\.script:DeprecationWarning")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what is marked ``cuda`` where there is no CUDA device."""
     import torch

@@ -13,41 +13,12 @@ from compiled_ebm.backends.noise import draw_noise
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.trace import ChainProgram
 
-__all__ = ["batched_step", "chain_last", "copy_chains", "flat_inputs"]
+__all__ = ["batched_step", "flat_inputs"]
 
 _SKINNY_INNER = 8
 """Products over at most this many terms become multiply-adds that fuse with their neighbours; BLAS would not."""
 _SKINNY_OUTER = 4
 """Products with at most this many columns become as many reductions, for the same reason."""
-
-
-def chain_last(chains: Chains) -> Chains:
-    """A copy whose state lies in memory with the chains innermost.
-
-    Neighbouring vector lanes (CPU) or threads (GPU) are then neighbouring chains in every loop over an event or a
-    hidden layer: on the MLP 2-64-1 the score costs 97 ns a chain instead of 157 (one Zen 4 core).
-    """
-    return Chains(
-        tuple(leaf.movedim(0, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 0) for leaf in chains.state),
-        chains.failed_at.clone(),
-        chains.ids.clone(),
-        chains.seed.clone(),
-        tuple(t.clone() for t in chains.chain_kwargs),
-        chains.shared_kwargs,
-    )
-
-
-def copy_chains(source: Chains, target: Chains, *, results_only: bool = False) -> None:
-    """Copy the buffers, or those that a launch changes."""
-    pairs = [*zip((*source.state, source.failed_at), (*target.state, target.failed_at), strict=True)]
-    if not results_only:
-        pairs += zip(
-            (source.ids, source.seed, *source.chain_kwargs),
-            (target.ids, target.seed, *target.chain_kwargs),
-            strict=True,
-        )
-    for a, b in pairs:
-        b.copy_(a)
 
 
 def flat_inputs(

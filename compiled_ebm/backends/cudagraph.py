@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
-from compiled_ebm.backends.batched import batched_step, chain_last, copy_chains, flat_inputs
+from compiled_ebm.backends.batched import batched_step, flat_inputs
 from compiled_ebm.backends.inductor import compile_graph, init_chains
 from compiled_ebm.trace import ChainProgram
 
@@ -74,7 +74,14 @@ class CudaGraphLaunch:
     def _capture(self, chains: Chains) -> _Bucket:
         p, device = self._program, self._program.device
         n_hyper = len(p.transition.hyper_table(0, 1))
-        static = chain_last(chains)
+        static = Chains(
+            tuple(t.clone() for t in chains.state),
+            chains.failed_at.clone(),
+            chains.ids.clone(),
+            chains.seed.clone(),
+            tuple(t.clone() for t in chains.chain_kwargs),
+            (),
+        )
         step = torch.zeros((), dtype=torch.int64, device=device)
         cursor = torch.zeros((), dtype=torch.int64, device=device)
         table = torch.zeros((TABLE_LENGTH, n_hyper), dtype=p.carry_dtype, device=device)
@@ -107,7 +114,7 @@ class CudaGraphLaunch:
     def begin(self, chains: Chains) -> None:
         """Copy the chains and what depends on captured tensors into the static buffers."""
         bucket = self._buckets[chains.ids.shape[0]]
-        copy_chains(chains, bucket.chains)
+        _copy_chains(chains, bucket.chains)
         for buffer, value in zip(bucket.constants, self._program.step.constants(chains.shared_kwargs), strict=True):
             buffer.copy_(value)
 
@@ -128,7 +135,7 @@ class CudaGraphLaunch:
                 n = keep.x.shape[1]
                 keep.x[slot].copy_(bucket.chains.state[0][:n])
                 keep.energy[slot].copy_(bucket.chains.state[1][:n])
-        copy_chains(bucket.chains, chains, results_only=True)
+        _copy_chains(bucket.chains, chains, results_only=True)
 
     def synchronize(self) -> None:
         """Wait until the replays are done."""
@@ -147,3 +154,16 @@ class CudaGraphLaunch:
             return self._program.code()
         rows, bucket = max(self._buckets.items())
         return f"# one step of {rows} chains, as handed to torch.compile\n{bucket.graph.code.strip()}\n"
+
+
+def _copy_chains(source: Chains, target: Chains, *, results_only: bool = False) -> None:
+    """Copy the buffers, or those that a launch changes."""
+    pairs = [*zip((*source.state, source.failed_at), (*target.state, target.failed_at), strict=True)]
+    if not results_only:
+        pairs += zip(
+            (source.ids, source.seed, *source.chain_kwargs),
+            (target.ids, target.seed, *target.chain_kwargs),
+            strict=True,
+        )
+    for a, b in pairs:
+        b.copy_(a)

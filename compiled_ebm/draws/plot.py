@@ -107,9 +107,9 @@ def _range(column: Tensor) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _bins(count: int) -> int:
-    """Bins a side: about ten draws a bin in the plane, between what can be seen and what a screen can show."""
-    return max(20, min(120, int(math.sqrt(count / 10))))
+def _bins(wanted: float) -> int:
+    """Bins a side: between what can be seen and what a screen can show."""
+    return max(20, min(120, int(wanted)))
 
 
 def _plane(figure: Any, points: Tensor, energy_fn: Callable[[Tensor], Tensor] | None) -> None:
@@ -120,7 +120,11 @@ def _plane(figure: Any, points: Tensor, energy_fn: Callable[[Tensor], Tensor] | 
     axes = figure.add_subplot()
     xs, ys = (_range(points[:, d]) for d in (0, 1))
     counts, x_edges, y_edges = np.histogram2d(
-        points[:, 0].numpy(), points[:, 1].numpy(), bins=_bins(len(points)), range=[xs, ys], density=True
+        points[:, 0].numpy(),
+        points[:, 1].numpy(),
+        bins=_bins(math.sqrt(len(points) / 10)),
+        range=[xs, ys],
+        density=True,
     )
     image = axes.pcolormesh(x_edges, y_edges, counts.T, cmap="cividis", rasterized=True)
     figure.colorbar(image, ax=axes, label="density of the draws")
@@ -130,34 +134,34 @@ def _plane(figure: Any, points: Tensor, energy_fn: Callable[[Tensor], Tensor] | 
         surface = energy_fn(grid).detach().double().cpu().reshape(_GRID, _GRID).T
         at_draws = energy_fn(points[:: -(-len(points) // 10_000)]).detach().double().cpu()
         at_draws = at_draws[at_draws.isfinite()]
-        levels = sorted(
-            {float(level) for level in at_draws.quantile(at_draws.new_tensor(_SHARES))} if len(at_draws) else ()
-        )
+        levels = sorted(set(at_draws.quantile(at_draws.new_tensor(_SHARES)).tolist())) if len(at_draws) else []
         if levels and bool(surface.isfinite().any()):
-            halo = withStroke(linewidth=2.2, foreground="black", alpha=0.6)
-            style = {"colors": "white", "linewidths": 1.0}
+            halo = [withStroke(linewidth=1.8, foreground="black", alpha=0.5)]  # readable on bright and dark
+            style = {"colors": "white", "linewidths": 0.8, "linestyles": "solid"}
             lines = axes.contour(across, up, np.ma.masked_invalid(surface.numpy()), levels=levels, **style)
-            lines.set_path_effects([halo])
-            shares = ", ".join(f"{share:.0%}" for share in _SHARES)
-            handle = Line2D([], [], color="white", linewidth=1.0, path_effects=[halo])
-            axes.legend([handle], [f"energy that {shares} of the draws lie below"], loc="upper right", fontsize="small")
+            lines.set_path_effects(halo)
+            shares = ", ".join(f"{100 * share:.0f}" for share in _SHARES)
+            handle = Line2D([], [], color="white", linewidth=0.8, path_effects=halo)
+            text = f"energies below which {shares} % of the draws lie"
+            figure.legend([handle], [text], loc="outside lower center", frameon=False)
     axes.set(xlabel="x[0]", ylabel="x[1]", xlim=xs, ylim=ys)
     width, height = xs[1] - xs[0], ys[1] - ys[0]
-    if 0.4 < width / height < 2.5:
+    if 2 / 3 < width / height < 3 / 2:
         axes.set_aspect("equal")
 
 
 def _marginals(figure: Any, points: Tensor, labels: list[str]) -> None:
     n_panels = len(labels)
-    n_columns = min(3, n_panels)
+    n_columns = 2 if n_panels == 4 else min(3, n_panels)
     n_rows = -(-n_panels // n_columns)
     if n_panels > 1:
         figure.set_size_inches(3.2 * n_columns, 0.6 + 2.6 * n_rows)
+    bins = _bins(2 * len(points) ** (1 / 3))  # Rice's rule
     panels = figure.subplots(n_rows, n_columns, squeeze=False).flat
     for d, axes in enumerate(panels):
         if d >= n_panels:
             axes.set_visible(False)
             continue
         column = points[:, d]
-        axes.hist(column.numpy(), bins=_bins(len(points)), range=_range(column), density=True, color="#00467f")
+        axes.hist(column.numpy(), bins=bins, range=_range(column), density=True, color="#00467f")
         axes.set(xlabel=labels[d], ylabel="density of the draws" if d % n_columns == 0 else "")
