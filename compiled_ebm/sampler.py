@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -396,9 +397,9 @@ def _seed_tensor(seed: int, device: torch.device) -> Tensor:
 
 def checked_int(name: str, value: object, lowest: int, highest: int) -> int:
     """``value`` as an int between two bounds, or an error that names the argument."""
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name}: expected an integer, got {value!r} of type {type(value).__name__}")
-    number = int(value)  # type: ignore[call-overload]
+    number = operator.index(value)
     if not lowest <= number <= highest:
         raise ValueError(f"{name}: expected an integer from {lowest} to {highest}, got {number}")
     return number

@@ -105,7 +105,8 @@ class LangevinDynamics(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LangevinDynamics:
         before = self._placement.device
-        super()._apply(fn, recurse)
+        apply: Callable[..., nn.Module] = super()._apply
+        apply(fn, recurse)
         if self._placement.device != before:
             self._device = self._placement.device
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ def own_gradient(energy: Energy) -> Callable[..., Tensor] | None:
     for cls in type(energy).__mro__:
         if "gradient" in vars(cls):
             is_default = cls.__name__ == "BaseModel" and cls.__module__.split(".")[0] in ("compiled_ebm", "torchebm")
-            return None if is_default else energy.gradient  # type: ignore[attr-defined]
+            found: Callable[..., Tensor] | None = None if is_default else attrgetter("gradient")(energy)
+            return found
     return None
 
 

@@ -375,9 +375,7 @@ def _functional(
 
     functional = torch.func.functionalize(run, remove="mutations")
     with sourcelines.recording_metadata(), torch.no_grad():
-        graph = make_fx(functional, decomposition_table=dict(torch._decomp.core_aten_decompositions().items()))(
-            *(t.detach() for t in flat)
-        )
+        graph = make_fx(functional, decomposition_table=_decompositions())(*(t.detach() for t in flat))
     placeholders = {node for node in graph.graph.nodes if node.op == "placeholder"}
     for node in list(graph.graph.nodes):
         # functionalize ends with a copy into each input that was changed; captured tensors stay as they are
@@ -386,6 +384,11 @@ def _functional(
             graph.graph.erase_node(node)
     _canonicalise(graph)
     return graph
+
+
+def _decompositions() -> Mapping[Any, Callable[..., Any]]:
+    table: Any = torch._decomp.core_aten_decompositions()
+    return dict(table.items())
 
 
 def _canonicalise(graph: fx.GraphModule) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -66,10 +68,8 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
             cursor.add_(1)
             step.add_(1)
 
-    fallback_was_on = torch._C._functorch._is_vmap_fallback_enabled()
-    torch._C._functorch._set_vmap_fallback_enabled(False)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _no_vmap_fallback():
             graph = make_fx(advance)(*(t.clone() for t in example))
     except RuntimeError as error:
         if "vmap" not in str(error):
@@ -78,12 +78,22 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
             f"energy: an operation has no batching rule, so the inductor backend cannot map it over chains: {error}; "
             "use backend='eager', or write that operation with others"
         ) from error
-    finally:
-        torch._C._functorch._set_vmap_fallback_enabled(fallback_was_on)
     _expand_skinny_products(graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
+
+
+@contextmanager
+def _no_vmap_fallback() -> Iterator[None]:
+    """An operation without a batching rule is an error, not a loop over chains unrolled into the graph."""
+    functorch: Any = torch._C._functorch
+    was_on = functorch._is_vmap_fallback_enabled()
+    functorch._set_vmap_fallback_enabled(False)
+    try:
+        yield
+    finally:
+        functorch._set_vmap_fallback_enabled(was_on)
 
 
 def _expand_skinny_products(module: fx.GraphModule) -> None:
@@ -100,8 +110,8 @@ def _expand_skinny_products(module: fx.GraphModule) -> None:
         if dtype not in (torch.float32, torch.float64) or (inner > _SKINNY_INNER and columns > _SKINNY_OUTER):
             continue
 
-        def call(target: object, *args: object) -> fx.Node:
-            return graph.call_function(target, args)  # type: ignore[arg-type]
+        def call(target: Callable[..., Any], *args: Any) -> fx.Node:
+            return graph.call_function(target, args)
 
         with graph.inserting_before(node):
             if inner <= _SKINNY_INNER:

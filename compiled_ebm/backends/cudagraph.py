@@ -90,7 +90,7 @@ class CudaGraphLaunch:
         graph = batched_step(p, inputs, on_device_cursor=True)
         function, _ = compile_graph(graph, inputs)
 
-        stream = torch.cuda.Stream(device)
+        stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP_CALLS):

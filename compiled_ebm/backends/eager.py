@@ -53,10 +53,16 @@ class _MappedTarget:
         self._batch = batch
 
     def energy(self, x: Tensor) -> Tensor:
-        return _OverChains.apply(lambda rows: (self._batch.energy(rows),), x)[0]
+        return self._over_chains(lambda rows: (self._batch.energy(rows),), x)[0]
 
     def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return _OverChains.apply(self._batch.energy_and_grad, x)
+        energy, grad = self._over_chains(self._batch.energy_and_grad, x)
+        return energy, grad
+
+    @staticmethod
+    def _over_chains(run: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, ...]:
+        apply: Callable[..., tuple[Tensor, ...]] = _OverChains.apply
+        return apply(run, x)
 
 
 class EagerLaunch:

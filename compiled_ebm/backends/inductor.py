@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -47,11 +48,8 @@ def compile(program: ChainProgram) -> Any:
 def why_unavailable(device: torch.device) -> str | None:
     """Why ``torch.compile`` cannot work here, or None if it can."""
     if device.type == "cuda":
-        try:
-            import triton  # noqa: F401
-        except ImportError:
-            return "Triton is not installed: pip install triton"
-        return None
+        found = importlib.util.find_spec("triton") is not None
+        return None if found else "Triton is not installed: pip install triton"
     from torch._inductor import cpp_builder, exc
 
     try:

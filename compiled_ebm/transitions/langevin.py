@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compiled_ebm import schedules
-from compiled_ebm.schedules import Schedule
+from compiled_ebm.schedules import ScheduleLike
 from compiled_ebm.transitions.base import Noise, NoiseDraw, Target
 
 __all__ = ["Langevin", "LangevinHyper", "LangevinInfo", "LangevinState"]
@@ -68,9 +68,9 @@ class Langevin:
         (1000, 2)
     """
 
-    step_size: float | Schedule = 1e-3
-    noise_scale: float | Schedule | None = None
-    noise_std: float | Schedule | None = None
+    step_size: ScheduleLike = 1e-3
+    noise_scale: ScheduleLike | None = None
+    noise_std: ScheduleLike | None = None
     clamp: tuple[float, float] | None = None
     grad_clip: float | None = None
 
