@@ -20,7 +20,7 @@ from compiled_ebm.target import Energy
 from compiled_ebm.trace import ChainProgram, KwargsSpec, trace
 from compiled_ebm.transitions.base import Transition
 
-__all__ = ["BACKENDS", "DTYPES", "build_sampler", "check_names", "checked_shape"]
+__all__ = ["BACKENDS", "DTYPES", "build_sampler", "check_names", "checked_shape", "resolve_device"]
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -88,7 +88,7 @@ def build_sampler(
     shape = checked_shape(event_shape)
     check_names(backend, dtype=dtype, compute_dtype=dtype if compute_dtype is None else compute_dtype)
     slots = captures.find_slots(energy)
-    where = _resolve_device(device, slots)
+    where = resolve_device(device, slots)
     builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
     if model_kwargs is None:
         builds.get({}, 1)
@@ -119,7 +119,7 @@ def checked_shape(event_shape: object) -> tuple[int, ...]:
     return tuple(event_shape)
 
 
-def _resolve_device(device: torch.device | str | None, slots: list[captures.Slot]) -> torch.device:
+def resolve_device(device: torch.device | str | None, slots: list[captures.Slot]) -> torch.device:
     """The device asked for, else where the energy's tensors are (a GPU if any is on one), else the CPU."""
     if device is not None:
         try:

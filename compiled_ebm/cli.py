@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+import io
+import math
 import os
 import platform
 import re
@@ -101,7 +103,7 @@ class _OneLineErrors(TyperGroup):
             with _warnings_as_lines():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("yellow", "interrupted", "nothing was saved")
+            _say("yellow", "interrupted", "no unfinished file is left")
             raise typer.Exit(_INTERRUPTED) from None
         except torch.OutOfMemoryError as error:
             _fail(f"{error}; use fewer --chains or a larger --thin")
@@ -127,6 +129,9 @@ def main() -> None:
     """The entry point of ``compiled-ebm``."""
     # One graph needs no pool of compile workers, whose start goes on for many seconds and slows the run down.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Greek letters gets question marks
     app(prog_name="compiled-ebm")
 
 
@@ -154,7 +159,7 @@ def _load(name: str, event_shape: str | None, dtype: torch.dtype, device: str | 
         _fail(
             f"--energy: expected a built-in energy or module:attribute, got {name!r}"
             + (f"; did you mean {near[0]!r}?" if near else "")
-            + f" Built in: {', '.join(BUILTIN_ENERGIES)}"
+            + f"; built in: {', '.join(BUILTIN_ENERGIES)}"
         )
     found = _import(name)
     energy = _call_factory(name, found)
@@ -256,22 +261,53 @@ def _device(name: str | None) -> torch.device:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
         _fail(f"--device: expected cpu, cuda or cuda:N, got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cpu":
+        return torch.device("cpu")  # cpu:0 would differ from where tensors then are
+    if (device.index or 0) >= torch.cuda.device_count():
         _fail(
-            f"--device: expected a device of this machine, got {name!r}; it has {torch.cuda.device_count()} CUDA GPUs"
+            f"--device: expected cpu or a CUDA GPU of this machine, which has {torch.cuda.device_count()}, got {name!r}"
         )
     return device
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
 
+
+def _count(text: str | int) -> int:
+    """Also 1e6 and 1_000_000."""
+    try:
+        number = int(text) if re.fullmatch(r"[\d_]+", str(text)) else float(text)
+    except ValueError:
+        number = math.nan
+    if not 1 <= number < math.inf or number != int(number):
+        raise typer.BadParameter(f"expected an integer of at least 1, got {str(text)!r}")
+    return int(number)
+
+
+def _seed(text: str | int) -> int:
+    if not re.fullmatch(r"[+-]?\d+", str(text)) or int(text) not in _SEEDS:
+        raise typer.BadParameter(f"expected an integer of 64 bits, got {str(text)!r}")
+    return int(text)
+
+
+def _number(text: str | float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a number, got {str(text)!r}") from None
+
+
 EnergyOption = Annotated[str, typer.Option("--energy", help="A built-in energy, or module:attribute of your own.")]
 ShapeOption = Annotated[
     str | None, typer.Option("--event-shape", help="Of one position: 2, or 1,28,28. Default: the energy's own.")
 ]
-ChainsOption = Annotated[int, typer.Option("--chains", min=1, help="How many chains.")]
-StepSizeOption = Annotated[float, typer.Option("--step-size", help="η in x' = x − η∇E(x) + s√(2η)ξ.")]
-NoiseOption = Annotated[float, typer.Option("--noise-scale", help="s; the target is exp(−E/s²).")]
+ChainsOption = Annotated[int, typer.Option("--chains", parser=_count, metavar="N", help="How many chains.")]
+StepSizeOption = Annotated[
+    float, typer.Option("--step-size", parser=_number, metavar="η", help="In x' = x − η∇E(x) + s√(2η)ξ.")
+]
+NoiseOption = Annotated[
+    float, typer.Option("--noise-scale", parser=_number, metavar="s", help="The target is exp(−E/s²).")
+]
 DtypeOption = Annotated[str, typer.Option("--dtype", help=f"{', '.join(_DTYPES)}.")]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or cuda:N. Default: a GPU if there is one.")
@@ -348,7 +384,7 @@ def explain(
     """Build the sampler, and tell which backend it is, why, and what is compiled."""
     sampler, _ = _build(energy, event_shape, step_size, noise_scale, dtype, device, backend)
     sampler.build(chains)
-    print(sampler.source if source else sampler.explain())
+    print(sampler.source.strip() if source else sampler.explain())
 
 
 @app.command()
@@ -356,17 +392,23 @@ def sample(
     energy: EnergyOption = "mlp",
     event_shape: ShapeOption = None,
     chains: ChainsOption = 10_000,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of each chain.")] = 1_000,
+    steps: Annotated[int, typer.Option("--steps", parser=_count, metavar="N", help="Steps of each chain.")] = 1_000,
     step_size: StepSizeOption = 0.01,
     noise_scale: NoiseOption = 1.0,
     dtype: DtypeOption = "float32",
     device: DeviceOption = None,
     backend: BackendOption = "auto",
     seed: Annotated[
-        int, typer.Option("--seed", help="Of start and noise, and of torch while your own energy is made.")
+        int,
+        typer.Option(
+            "--seed", parser=_seed, metavar="N", help="Of start and noise, and of torch while your own energy is made."
+        ),
     ] = 0,
     thin: Annotated[
-        int | None, typer.Option("--thin", min=1, help="Keep every THIN-th draw. Default: the last positions only.")
+        int | None,
+        typer.Option(
+            "--thin", parser=_count, metavar="N", help="Keep every N-th draw. Default: the last positions only."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Where to save: a .npz or .safetensors file.")] = Path("draws.npz"),
     no_save: Annotated[bool, typer.Option("--no-save", help="Save nothing.")] = False,
@@ -378,8 +420,6 @@ def sample(
     """Sample an energy with many Langevin chains, summarise the draws and save them."""
     if thin is not None and thin > steps:
         _fail(f"--thin: expected at most --steps, which is {steps}, got {thin}: no draw would be kept")
-    if seed not in _SEEDS:
-        _fail(f"--seed: expected a 64-bit integer, got {seed}")
     if not no_save:
         _in_option("--out", save.check_save, out)
     if plot_to is not None:
@@ -400,14 +440,12 @@ def sample(
     try:
         if not no_save:
             arrays = _arrays(result)
-            save.save_draws(out, arrays, _metadata(sampler, result, energy, thin))
+            with _writing(out):
+                save.save_draws(out, arrays, _metadata(sampler, result, energy, thin))
             files.append(f"{out} ({_megabytes(out)}: {', '.join(arrays)})")
         if plot_to is not None:
-            _plot(plot_to, energy, model, sampler, result)
-            files.append(str(plot_to))
-    except OSError as error:
-        _say("bold red", "error", f"{error.filename or out}: not written: {error.strerror or error}")
-        raise typer.Exit(1) from error
+            with _writing(plot_to):
+                files += _plot(plot_to, energy, model, sampler, result)
     finally:  # a full disk, or Ctrl-C while saving, takes the file and not the figures
         if not quiet:
             _report(sampler, result, trace_seconds, files)
@@ -420,6 +458,15 @@ def _in_option(option: str, check: Callable[[Path], None], path: Path) -> None:
         check(path)
     except (ValueError, ImportError) as error:
         _fail(f"{option}: {error}")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _say("bold red", "error", f"{path}: not written: {error.strerror or error}")
+        raise typer.Exit(1) from error
 
 
 def _kept(result: RunResult) -> Tensor:
@@ -474,13 +521,14 @@ def _megabytes(path: Path) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
-def _plot(path: Path, name: str, energy: Energy, sampler: Sampler, result: RunResult) -> None:
+def _plot(path: Path, name: str, energy: Energy, sampler: Sampler, result: RunResult) -> list[str]:
+    """The files written: none if there is nothing to show."""
     alive = result.state.failed_at < 0
     x = _kept(result)
     x = (x if bool(alive.all()) else x[alive]).flatten(0, 1)
     if not len(x):
         _say("yellow", "warning", f"{path}: not drawn, every chain failed")
-        return
+        return []
     floating = [slot.value.dtype for slot in captures.tensors(captures.find_slots(energy))]
     dtype = next((held for held in floating if held.is_floating_point), torch.float32)
 
@@ -489,6 +537,7 @@ def _plot(path: Path, name: str, energy: Energy, sampler: Sampler, result: RunRe
             return energy(points.to(device=sampler.device, dtype=dtype))
 
     plot.density_plot(path, x, energy_fn, name=name)
+    return [str(path)]
 
 
 def _report(sampler: Sampler, result: RunResult, trace_seconds: float, files: list[str]) -> None:
@@ -512,7 +561,8 @@ def _report(sampler: Sampler, result: RunResult, trace_seconds: float, files: li
     _facts(console, rows)
     console.print()
     console.print(summary_table(summary))
-    _facts(console, {"mean energy": f"{summary.mean_energy:.4g}"})
+    if summary.n_chains:
+        _facts(console, {"mean energy": f"{summary.mean_energy:.4g}"})
     for file in files:
         _facts(console, {"saved": file})
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compiled_ebm.builder import build_sampler, check_names, checked_shape
+from compiled_ebm.builder import build_sampler, check_names, checked_shape, resolve_device
 from compiled_ebm.draws.memory import Collector, MemoryDraws, StepDiagnostics, Tee
 from compiled_ebm.sampler import Sampler, checked_int
 from compiled_ebm.schedules import ScheduleLike, evaluate
@@ -77,7 +77,7 @@ class LangevinDynamics(nn.Module):
         self.backend = backend
         self._placement: Tensor
         self.schedulers: dict[str, ScheduleLike] = {"step_size": step_size, "noise_scale": noise_scale}
-        self._device = None if device is None else torch.device(device)
+        self._device = None if device is None else resolve_device(device, [])
         self._steps_done = 0
         self._samplers: dict[tuple[object, ...], Sampler] = {}
         self._transition()

@@ -194,7 +194,11 @@ def _safetensors() -> ModuleType:
 def _write_safetensors(path: Path, arrays: dict[str, Tensor], metadata: dict[str, str]) -> None:
     # a copy of each: two names for one tensor, and strided ones, are refused
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in arrays.items()}
-    _safetensors().torch.save_file(tensors, path, metadata=metadata)
+    library = _safetensors()
+    try:
+        library.torch.save_file(tensors, path, metadata=metadata)
+    except library.SafetensorError as error:  # its own name for a full disk
+        raise OSError(str(error)) from error
 
 
 def _read_safetensors(path: Path) -> SavedDraws:

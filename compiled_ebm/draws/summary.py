@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 __all__ = ["QUANTILES", "DimensionSummary", "DrawsSummary", "dimension_labels", "summarise", "summary_table"]
 
@@ -128,20 +128,23 @@ def _quantiles(column: Tensor, alive: Tensor | None, count: int) -> tuple[float,
     return tuple(found)
 
 
-def summary_table(summary: DrawsSummary) -> Table:
-    """The summary as a rich table, for a terminal or a pipe."""
+def summary_table(summary: DrawsSummary) -> Group:
+    """The summary for rich to print: a line that says of what, and the table."""
     from rich import box
+    from rich.console import Group
     from rich.table import Table
 
     what = "last positions" if summary.n_kept == 1 else f"{summary.n_kept:,} draws each"
     title = f"{summary.n_chains:,} chains, {what}"
     if summary.n_failed:
         title += f"; {summary.n_failed:,} failed chains left out"
-    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+    if not summary.dimensions:
+        return Group(title)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in ("", "mean", "std", *(f"{q:.0%}" for q in QUANTILES)):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for row in summary.dimensions:
         table.add_row(row.label, *(f"{value:.4g}" for value in (row.mean, row.std, *row.quantiles)))
-    if summary.dimensions and summary.n_dims > len(summary.dimensions):
+    if summary.n_dims > len(summary.dimensions):
         table.add_row(f"and {summary.n_dims - len(summary.dimensions):,} more")
-    return table
+    return Group(title, table)
