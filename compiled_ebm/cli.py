@@ -557,7 +557,7 @@ def _report(sampler: Sampler, result: RunResult, trace_seconds: float, files: li
         rows["failed chains"] = f"{stats.n_failed:,}, the first at step {stats.first_failed_step:,}"
     assert result.state.energy is not None
     summary = summarise(_kept(result), result.state.energy, result.state.failed_at)
-    console = Console()
+    console = Console(highlight=False)
     _facts(console, rows)
     console.print()
     console.print(summary_table(summary))

@@ -6,7 +6,7 @@ breakpoints and prints in it work. Nothing here is traced, which is what makes i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,6 +20,10 @@ from compiled_ebm.trace import ChainProgram, guarded_init, guarded_step
 from compiled_ebm.transitions.base import NoiseDraw
 
 __all__ = ["EagerLaunch", "compile"]
+
+_NOISE_STEPS = 16
+_NOISE_NUMBERS = 1 << 20
+"""Numbers drawn ahead at most, 8 MiB of words each way."""
 
 
 def compile(program: ChainProgram, energy: Energy) -> EagerLaunch:
@@ -124,18 +128,30 @@ class EagerLaunch:
         done = 0
         with captures.substituted(self._slots, self._cast):
             for n_steps, slot in segments:
-                for i in range(done, done + n_steps):
-                    self._one_step(chains, first_step + i, hyper[i])
+                for i, noise in self._noise(chains, first_step + done, n_steps):
+                    self._one_step(chains, first_step + done + i, hyper[done + i], noise)
                 done += n_steps
                 if keep is not None and slot is not None:
                     n = keep.x.shape[1]
                     keep.x[slot] = chains.state[0][:n]
                     keep.energy[slot] = chains.state[1][:n]
 
-    def _one_step(self, chains: Chains, step: int, row: Tensor) -> None:
+    def _noise(self, chains: Chains, first_step: int, n_steps: int) -> Iterator[tuple[int, NoiseDraw]]:
+        """Each step's noise, drawn for several steps at once: a draw is 150 small operations."""
+        p, n = self._program, chains.ids.shape[0]
+        per_step = n * (p.event_numel * p.transition.noise.normals + p.transition.noise.uniforms)
+        ahead = max(1, min(_NOISE_STEPS, _NOISE_NUMBERS // max(per_step, 1)))
+        for start in range(0, n_steps, ahead):
+            count = min(ahead, n_steps - start)
+            first = first_step + start
+            steps = torch.arange(first, first + count, dtype=torch.int64, device=chains.ids.device)
+            draw = draw_noise(p, chains.seed, steps.unsqueeze(1), chains.ids.expand(count, n))
+            for i in range(count):
+                yield start + i, NoiseDraw(draw.normals[i], draw.uniforms[i])
+
+    def _one_step(self, chains: Chains, step: int, row: Tensor, noise: NoiseDraw) -> None:
         p, target = self._program, self._target(chains)
         index = torch.tensor(step, dtype=torch.int64, device=row.device)
-        noise = draw_noise(p, chains.seed, index, chains.ids)
         hyper = p.transition.hyper_type(*row)
 
         def one(failed_at: Tensor, draw: NoiseDraw, *leaves: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
