@@ -158,8 +158,8 @@ def _load(name: str, event_shape: str | None, dtype: torch.dtype, device: str | 
         near = get_close_matches(name, BUILTIN_ENERGIES, n=1)
         _fail(
             f"--energy: expected a built-in energy or module:attribute, got {name!r}"
+            + f"; built in are {', '.join(BUILTIN_ENERGIES)}"
             + (f"; did you mean {near[0]!r}?" if near else "")
-            + f"; built in: {', '.join(BUILTIN_ENERGIES)}"
         )
     found = _import(name)
     energy = _call_factory(name, found)

@@ -78,9 +78,7 @@ def philox4x32(
     return c0, c1, c2, c3
 
 
-def words(
-    seed: Tensor, step: Tensor, chain: Tensor, n_blocks: int, stream: int, *, chain_last: bool = False
-) -> tuple[Tensor, ...]:
+def words(seed: Tensor, step: Tensor, chain: Tensor, n_blocks: int, stream: int) -> tuple[Tensor, ...]:
     """Four words for each draw block of each chain: four int64 tensors ``[*chain.shape, n_blocks]``.
 
     Args:
@@ -89,7 +87,6 @@ def words(
         chain: int64 global chain ids, any shape.
         n_blocks: Blocks of four words wanted, at most 2^24.
         stream: A :class:`Stream` tag.
-        chain_last: Lay the same words out as ``[n_blocks, *chain.shape]``, where neighbours in memory are chains.
     """
     if not 0 <= n_blocks <= 1 << _BLOCK_BITS:
         raise ValueError(
@@ -98,22 +95,16 @@ def words(
         )
     block = torch.arange(n_blocks, dtype=torch.int64, device=chain.device) | (int(stream) << _BLOCK_BITS)
     key = (seed & _LOW32, (seed >> 32) & _LOW32)
-    if chain_last:
-        block, axis = block.reshape(n_blocks, *(1,) * chain.ndim).expand(n_blocks, *chain.shape), 0
-    else:
-        block, axis = block.expand(*chain.shape, n_blocks), -1
     counter = (
-        block,
-        (step & _LOW32).unsqueeze(axis),
-        (chain & _LOW32).unsqueeze(axis),
-        ((chain >> 32) & _LOW32).unsqueeze(axis),
+        block.expand(*chain.shape, n_blocks),
+        (step & _LOW32).unsqueeze(-1),
+        (chain & _LOW32).unsqueeze(-1),
+        ((chain >> 32) & _LOW32).unsqueeze(-1),
     )
     return philox4x32(key, counter)
 
 
-def _interleave(parts: list[Tensor], n: int, chain_last: bool) -> Tensor:
-    if chain_last:
-        return torch.stack(parts, dim=1).flatten(0, 1)[:n]
+def _interleave(parts: list[Tensor], n: int) -> Tensor:
     return torch.stack(parts, dim=-1).flatten(-2)[..., :n]
 
 
@@ -129,8 +120,6 @@ def uniforms(
     n: int,
     stream: int = Stream.TRANSITION_UNIFORM,
     dtype: torch.dtype = torch.float32,
-    *,
-    chain_last: bool = False,
 ) -> Tensor:
     """``n`` uniforms a chain, u = (w + 1/2) 2^-32: a tensor ``[*chain.shape, n]`` in (0, 1].
 
@@ -138,15 +127,14 @@ def uniforms(
         seed, step, chain, stream: The coordinates, as in :func:`words`.
         n: Numbers per chain.
         dtype: float32 or float64.
-        chain_last: Lay the same numbers out as ``[n, *chain.shape]``.
 
     Example:
         >>> u = uniforms(torch.tensor(0), torch.tensor(0), torch.arange(2), 3)
         >>> tuple(u.shape)
         (2, 3)
     """
-    w = words(seed, step, chain, -(-n // 4), stream, chain_last=chain_last)
-    return _interleave([_unit(x, dtype) for x in w], n, chain_last)
+    w = words(seed, step, chain, -(-n // 4), stream)
+    return _interleave([_unit(x, dtype) for x in w], n)
 
 
 def _box_muller(radius_word: Tensor, angle_word: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -168,8 +156,6 @@ def normals(
     n: int,
     stream: int = Stream.TRANSITION,
     dtype: torch.dtype = torch.float32,
-    *,
-    chain_last: bool = False,
 ) -> Tensor:
     """``n`` standard normals a chain, by Box-Muller on (w0, w1) and (w2, w3): a tensor ``[*chain.shape, n]``.
 
@@ -177,15 +163,14 @@ def normals(
         seed, step, chain, stream: The coordinates, as in :func:`words`.
         n: Numbers per chain, at most 2^26.
         dtype: float32 or float64; the arithmetic is done in it.
-        chain_last: Lay the same numbers out as ``[n, *chain.shape]``.
 
     Example:
         >>> z = normals(torch.tensor(7), torch.tensor(0), torch.arange(1000), 2)
         >>> bool(z.mean().abs() < 0.1)
         True
     """
-    w = words(seed, step, chain, -(-n // 4), stream, chain_last=chain_last)
+    w = words(seed, step, chain, -(-n // 4), stream)
     parts = [*_box_muller(w[0], w[1], dtype)]
     if n > 2:  # with one or two numbers a chain the second pair would be thrown away
         parts += _box_muller(w[2], w[3], dtype)
-    return _interleave(parts, n, chain_last)
+    return _interleave(parts, n)

@@ -270,6 +270,7 @@ class Reference:
         if isinstance(self.energy, nn.Module):
             self.energy.double()
         self.noise_dtype = noise_dtype
+        self.gradient_factor = 1.0
         self.work = 0.0
         self.x = torch.empty(0)
 
@@ -288,7 +289,7 @@ class Reference:
         work = torch.zeros_like(x)
         with closures_in_double(self.energy):
             for step in range(n_steps):
-                move = eta * self.gradient(x)
+                move = self.gradient_factor * eta * self.gradient(x)
                 work += move.abs()
                 x = x - move + math.sqrt(2 * eta) * noise(seed, step, ids, self.case.event, self.noise_dtype).double()
         self.work, self.x = float(work.max()), x
@@ -298,9 +299,9 @@ class Reference:
         """Largest deviation that rounding explains, from the machine epsilons alone.
 
         The gradient is good to 16 units of the energy's dtype, relative to the largest move; the carried position is
-        rounded a few times a step.
+        rounded about once a step.
         """
-        carried = torch.finfo(carry_of(dtype)).eps * n_steps * 4 * float(self.x.abs().max())
+        carried = torch.finfo(carry_of(dtype)).eps * n_steps * float(self.x.abs().max())
         return 16 * torch.finfo(dtype).eps * self.work + carried
 
 

@@ -14,8 +14,9 @@ from compiled_ebm.backends.base import Chains
 from compiled_ebm.backends.noise import draw_noise
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.trace import ChainProgram
+from compiled_ebm.transitions.base import NoiseDraw
 
-__all__ = ["batched_step", "flat_inputs"]
+__all__ = ["batched_noise", "batched_step", "noise_buffers", "step_inputs"]
 
 _SKINNY_INNER = 8
 """Products over at most this many terms become multiply-adds that fuse with their neighbours; BLAS would not."""
@@ -23,22 +24,35 @@ _SKINNY_OUTER = 4
 """Products with at most this many columns become as many reductions, for the same reason."""
 
 
-def flat_inputs(
-    chains: Chains, step: Tensor, hyper: Tensor, cursor: Tensor | None, constants: Sequence[Tensor]
+def step_inputs(
+    chains: Chains, noise: NoiseDraw, step: Tensor, hyper: Tensor, cursor: Tensor | None, constants: Sequence[Tensor]
 ) -> list[Tensor]:
     """The inputs of :func:`batched_step`'s graph, in its order."""
     cursor_input = [] if cursor is None else [cursor]
-    return [
-        *chains.state,
-        chains.failed_at,
-        *chains.chain_kwargs,
-        chains.ids,
-        chains.seed,
-        step,
-        hyper,
-        *cursor_input,
-        *constants,
-    ]
+    return [*chains.state, chains.failed_at, *chains.chain_kwargs, *noise, step, hyper, *cursor_input, *constants]
+
+
+def noise_buffers(program: ChainProgram, n_steps: int, ids: Tensor) -> NoiseDraw:
+    """Uninitialised room for the noise of several steps: normals ``[k, n, *event]`` and uniforms ``[k, n, m]``."""
+    steps = torch.zeros((n_steps, 1), dtype=torch.int64, device=ids.device)
+    seed = torch.zeros((), dtype=torch.int64, device=ids.device)
+    return NoiseDraw(*(torch.empty_like(t) for t in draw_noise(program, seed, steps, ids.expand(n_steps, -1))))
+
+
+def batched_noise(program: ChainProgram, example: Sequence[Tensor]) -> fx.GraphModule:
+    """Trace the noise of several steps: ``(seed, steps [k], ids [n], normals, uniforms)`` fills the last two.
+
+    A graph of its own, since Inductor would inline the generator into its users and compute it once for each element
+    (a 2-d mixture was 20 times slower); every energy with the same event shares it.
+    """
+
+    def draw(seed: Tensor, steps: Tensor, ids: Tensor, normals: Tensor, uniforms: Tensor) -> None:
+        drawn = draw_noise(program, seed, steps.unsqueeze(1), ids.expand(steps.shape[0], -1))
+        normals.copy_(drawn.normals)
+        if uniforms.numel():
+            uniforms.copy_(drawn.uniforms)
+
+    return _flat(draw, example)
 
 
 def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_cursor: bool) -> fx.GraphModule:
@@ -46,7 +60,7 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
 
     Args:
         program: The chain program.
-        example: Inputs as :func:`flat_inputs` lays them out. ``hyper`` is this step's row ``[n_hyper]``; with
+        example: Inputs as :func:`step_inputs` lays them out. ``hyper`` is this step's row ``[n_hyper]``; with
             ``on_device_cursor`` it is a table ``[length, n_hyper]``, read at ``cursor``, and the graph itself advances
             ``cursor`` and ``step``, so that it can be captured once and replayed.
     """
@@ -55,22 +69,30 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
 
     def advance(*flat: Tensor) -> None:
         state, failed, rest = flat[:n_state], flat[n_state], flat[n_state + 1 :]
-        chain_kwargs, (ids, seed, step, hyper), rest = rest[:n_kw], rest[n_kw : n_kw + 4], rest[n_kw + 4 :]
+        chain_kwargs, (normals, uniforms, step, hyper), rest = rest[:n_kw], rest[n_kw : n_kw + 4], rest[n_kw + 4 :]
         row = hyper
         if on_device_cursor:
             cursor, rest = rest[0], rest[1:]
             row = hyper.index_select(0, cursor.reshape(1)).squeeze(0)
-        noise = draw_noise(program, seed, step, ids, chain_last=True)
-        new = body(*state, failed, *chain_kwargs, noise.normals, noise.uniforms, step, *row.unbind(), *rest)
+        new = body(*state, failed, *chain_kwargs, normals, uniforms, step, *row.unbind(), *rest)
         for buffer, value in zip((*state, failed), new, strict=True):
             buffer.copy_(value)
         if on_device_cursor:
             cursor.add_(1)
             step.add_(1)
 
+    graph = _flat(advance, example)
+    _expand_skinny_products(graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def _flat(function: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphModule:
     try:
         with torch.no_grad(), _no_vmap_fallback():
-            graph = make_fx(advance)(*(t.clone() for t in example))
+            # preserve_format: the graph is specialised to the strides it will be called with
+            return make_fx(function)(*(t.clone() for t in example))
     except RuntimeError as error:
         if "vmap" not in str(error):
             raise
@@ -78,10 +100,6 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
             f"energy: an operation has no batching rule, so the inductor backend cannot map it over chains: {error}; "
             "use backend='eager', or write that operation with others"
         ) from error
-    _expand_skinny_products(graph)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor, fx
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
-from compiled_ebm.backends.batched import batched_step, flat_inputs
+from compiled_ebm.backends.batched import batched_noise, batched_step, noise_buffers, step_inputs
 from compiled_ebm.backends.inductor import compile_graph, init_chains
 from compiled_ebm.trace import ChainProgram
+from compiled_ebm.transitions.base import NoiseDraw
 
 __all__ = ["STEPS_PER_GRAPH", "TABLE_LENGTH", "CudaGraphLaunch"]
 
@@ -33,7 +33,7 @@ class _Bucket:
     cursor: Tensor
     table: Tensor
     constants: list[Tensor]
-    function: Callable[..., Any]
+    captured: tuple[Tensor, ...]
     graph: fx.GraphModule
     many: torch.cuda.CUDAGraph
     one: torch.cuda.CUDAGraph
@@ -86,24 +86,33 @@ class CudaGraphLaunch:
         cursor = torch.zeros((), dtype=torch.int64, device=device)
         table = torch.zeros((TABLE_LENGTH, n_hyper), dtype=p.carry_dtype, device=device)
         constants = [t.clone() for t in p.step.constants(chains.shared_kwargs)]
-        inputs = flat_inputs(static, step, table, cursor, constants)
+        steps = step.unsqueeze(0)  # a view, so the noise follows the step that the graph advances
+        buffers = noise_buffers(p, 1, static.ids)
+        noise_inputs = (static.seed, steps, static.ids, *buffers)
+        noise, _ = compile_graph(batched_noise(p, noise_inputs), noise_inputs)
+        drawn = NoiseDraw(buffers.normals[0], buffers.uniforms[0])
+        inputs = step_inputs(static, drawn, step, table, cursor, constants)
         graph = batched_step(p, inputs, on_device_cursor=True)
         function, _ = compile_graph(graph, inputs)
+
+        def advance() -> None:
+            noise(*noise_inputs)
+            function(*inputs)
 
         stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP_CALLS):
-                function(*inputs)
+                advance()
         torch.cuda.current_stream(device).wait_stream(stream)
         many, one = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         with torch.compiler.set_stance("fail_on_recompile"):
             for captured, count in ((many, STEPS_PER_GRAPH), (one, 1)):
                 with torch.cuda.graph(captured, pool=self._pool, capture_error_mode="thread_local"):
                     for _ in range(count):
-                        function(*inputs)
+                        advance()
                 self._pool = self._pool or captured.pool()
-        return _Bucket(static, step, cursor, table, constants, function, graph, many, one)
+        return _Bucket(static, step, cursor, table, constants, (*buffers, steps), graph, many, one)
 
     @torch.no_grad()
     def init(self, chains: Chains, step: int) -> None:

@@ -6,15 +6,17 @@ import importlib.util
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
-from compiled_ebm.backends.batched import batched_step, flat_inputs
+from compiled_ebm.backends.batched import batched_noise, batched_step, noise_buffers, step_inputs
 from compiled_ebm.errors import BackendUnavailableError
 from compiled_ebm.trace import ChainProgram
+from compiled_ebm.transitions.base import NoiseDraw
 
 __all__ = ["CpuLaunch", "compile", "compile_graph", "why_unavailable"]
 
@@ -22,6 +24,10 @@ _MAX_TILE = 16384
 """Chains in a tile at most: by then a call's 40 us of Python are a few percent, and less would be left in cache."""
 _TILE_BYTES = 64 << 20
 """Intermediate values of a tile at most, were none of them fused away."""
+_NOISE_STEPS = 4
+"""Steps whose noise is drawn in one call, to share the call's cost; what a launch does not use is thrown away."""
+_NOISE_NUMBERS = 1 << 18
+"""Numbers drawn in one call at most, if it is for several steps: 1 MiB stays in the L2 cache."""
 _INIT_ROWS = 4096
 _SLACK = 1.3
 """A tile compiled before is used again if it costs at most this much more than one made to measure."""
@@ -83,15 +89,24 @@ def compile_graph(graph: fx.GraphModule, example: Sequence[Tensor]) -> tuple[Cal
     return function, time.perf_counter() - begin
 
 
+@dataclass(frozen=True)
+class _Tile:
+    """What was compiled for one number of chains."""
+
+    noise: Callable[..., Any]
+    buffers: NoiseDraw
+    step: Callable[..., Any]
+    graph: fx.GraphModule
+
+
 class CpuLaunch:
     """Tiles of chains, each run through all steps of the launch before the next, so that it stays in cache."""
 
     def __init__(self, program: ChainProgram) -> None:
         self._program = program
-        self._tiles: dict[int, Callable[..., Any]] = {}
+        self._tiles: dict[int, _Tile] = {}
         self._tile_of_rows: dict[int, int] = {}
         self._constants: list[Tensor] = []
-        self._graphs: dict[int, fx.GraphModule] = {}
 
     def _tile(self, n_chains: int) -> int:
         """Chains per compiled call: as few equal parts as the limits allow.
@@ -120,6 +135,10 @@ class CpuLaunch:
         """Only one tile's intermediate values are alive at once."""
         return 0, self._tile(n_chains) * self._program.bytes_per_chain()
 
+    def _noise_steps(self, tile: int) -> int:
+        numbers = tile * self._program.event_numel * max(1, self._program.transition.noise.normals)
+        return max(1, min(_NOISE_STEPS, _NOISE_NUMBERS // numbers))
+
     def prepare(self, chains: Chains) -> float:
         """Compile the tile that these buffers are made of, if it is not."""
         tile = self._tile_of_rows[chains.ids.shape[0]]
@@ -127,11 +146,16 @@ class CpuLaunch:
             return 0.0
         begin = time.perf_counter()
         first = chains.rows(0, tile)
-        dtype = self._program.carry_dtype
-        row = torch.zeros(len(self._program.transition.hyper_table(0, 1)), dtype=dtype)
-        example = flat_inputs(first, torch.tensor(0), row, None, self._program.step.constants(chains.shared_kwargs))
-        self._graphs[tile] = batched_step(self._program, example, on_device_cursor=False)
-        self._tiles[tile], _ = compile_graph(self._graphs[tile], example)
+        buffers = noise_buffers(self._program, self._noise_steps(tile), first.ids)
+        noise_example = (first.seed, torch.arange(len(buffers.normals)), first.ids, *buffers)
+        noise, _ = compile_graph(batched_noise(self._program, noise_example), noise_example)
+        row = torch.zeros(len(self._program.transition.hyper_table(0, 1)), dtype=self._program.carry_dtype)
+        constants = self._program.step.constants(chains.shared_kwargs)
+        example = step_inputs(
+            first, NoiseDraw(buffers.normals[0], buffers.uniforms[0]), torch.tensor(0), row, None, constants
+        )
+        graph = batched_step(self._program, example, on_device_cursor=False)
+        self._tiles[tile] = _Tile(noise, buffers, compile_graph(graph, example)[0], graph)
         return time.perf_counter() - begin
 
     @torch.no_grad()
@@ -152,15 +176,21 @@ class CpuLaunch:
         n_steps = hyper.shape[0]
         segments = keep.segments(n_steps) if keep else [(n_steps, None)]
         rows = hyper.unbind()
-        steps = torch.arange(first_step, first_step + n_steps).unbind()
         tile = self._tile_of_rows[chains.ids.shape[0]]
-        function = self._tiles[tile]
+        built = self._tiles[tile]
+        normals, uniforms = built.buffers
+        drawn = len(normals)
+        ahead = torch.arange(first_step, first_step + n_steps + drawn)
+        steps = ahead.unbind()
         for start in range(0, chains.ids.shape[0], tile):
             part = chains.rows(start, start + tile)
             done = 0
             for count, slot in segments:
                 for i in range(done, done + count):
-                    function(*flat_inputs(part, steps[i], rows[i], None, self._constants))
+                    if i % drawn == 0:
+                        built.noise(part.seed, ahead[i : i + drawn], part.ids, normals, uniforms)
+                    noise = NoiseDraw(normals[i % drawn], uniforms[i % drawn])
+                    built.step(*step_inputs(part, noise, steps[i], rows[i], None, self._constants))
                 done += count
                 if keep is not None and slot is not None:
                     stop = min(start + tile, keep.x.shape[1])
@@ -173,10 +203,10 @@ class CpuLaunch:
 
     def source(self) -> str:
         """The batched step that was handed to Inductor."""
-        if not self._graphs:
+        if not self._tiles:
             return self._program.code()
-        tile, graph = max(self._graphs.items())
-        return f"# one step of a tile of {tile} chains, as handed to torch.compile\n{graph.code.strip()}\n"
+        tile, built = max(self._tiles.items(), key=lambda item: item[0])
+        return f"# one step of a tile of {tile} chains, as handed to torch.compile\n{built.graph.code.strip()}\n"
 
 
 def init_chains(program: ChainProgram, chains: Chains, step: int) -> None:

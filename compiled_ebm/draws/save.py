@@ -174,7 +174,8 @@ def _write_npz(path: Path, arrays: dict[str, Tensor], metadata: dict[str, str]) 
 def _read_npz(path: Path) -> SavedDraws:
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as file:
+    # opened here: given a name, NumPy leaves a damaged file open
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         metadata: dict[str, str] = json.loads(str(file[_METADATA]))
         arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != _METADATA}
     for name in filter(None, metadata.pop(_BFLOAT16, "").split(", ")):
@@ -195,8 +196,11 @@ def _write_safetensors(path: Path, arrays: dict[str, Tensor], metadata: dict[str
     # a copy of each: two names for one tensor, and strided ones, are refused
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in arrays.items()}
     library = _safetensors()
+    path.touch()
+    mode = path.stat().st_mode
     try:
         library.torch.save_file(tensors, path, metadata=metadata)
+        path.chmod(mode)  # some versions make the file readable by its owner alone
     except library.SafetensorError as error:  # its own name for a full disk
         raise OSError(str(error)) from error
 

@@ -1,0 +1,852 @@
+"""Tracing: what is refused and how, which tensors and constants are live, and when that rebuilds."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import CASES, DTYPES, Case, builds, sampler_of, same_bits, same_state, traced_energy
+from torch import Tensor, nn
+
+import compiled_ebm as ce
+
+DRIFT = ce.Langevin(step_size=0.05, noise_scale=0.0)
+EVENT = (3,)
+
+
+def build(energy: Callable[..., Tensor], **options: Any) -> ce.Sampler:
+    options.setdefault("backend", "eager")
+    return ce.build_sampler(energy, DRIFT, options.pop("event_shape", EVENT), **options)
+
+
+def points(n: int = 16, seed: int = 3) -> Tensor:
+    return torch.randn(n, *EVENT, generator=torch.Generator().manual_seed(seed))
+
+
+class Net(nn.Module):
+    """|x|^2 / 2 plus a small network that may have layers which are no function of one chain."""
+
+    def __init__(self, *middle: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), *middle, nn.Linear(8, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x).squeeze(-1) + 0.5 * x.square().sum(-1)
+
+
+# -- refusals --------------------------------------------------------------------------------------------------------
+
+
+def random_in_energy(x: Tensor) -> Tensor:
+    return (x + torch.randn_like(x)).square().sum(-1)
+
+
+def reseeded_random(x: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return (x + torch.randn(3, generator=generator)).square().sum(-1)
+
+
+def functional_dropout(x: Tensor) -> Tensor:
+    return F.dropout(x, 0.5).square().sum(-1)
+
+
+def numpy_random(x: Tensor) -> Tensor:
+    return x.square().sum(-1) * float(np.random.rand())
+
+
+def branch_on_the_batch(x: Tensor) -> Tensor:
+    if x.sum() > 0:
+        return x.square().sum(-1)
+    return 2 * x.square().sum(-1)
+
+
+def branch_never_taken(x: Tensor) -> Tensor:
+    if x.square().sum() > 1e6:
+        return x.square().sum(-1)
+    return 2 * x.square().sum(-1)
+
+
+def item_in_energy(x: Tensor) -> Tensor:
+    return x.square().sum(-1) * x[0, 0].item()
+
+
+def item_unused(x: Tensor) -> Tensor:
+    x.sum().item()
+    return x.square().sum(-1)
+
+
+def mask_by_x(x: Tensor) -> Tensor:
+    return x.square().sum(-1) + 0.0 * x[x > 0].sum()
+
+
+def nonzero_of_x(x: Tensor) -> Tensor:
+    return x.square().sum(-1) + 0.0 * x.nonzero().sum()
+
+
+def through_numpy(x: Tensor) -> Tensor:
+    return x.square().sum(-1) + torch.from_numpy(np.square(x.detach().numpy()).sum(-1))
+
+
+def fails(x: Tensor) -> Tensor:
+    raise KeyError("no such thing")
+
+
+def wrong_inner_shape(x: Tensor) -> Tensor:
+    return (x @ torch.ones(7, 7)).sum(-1)
+
+
+class WrongGradient(nn.Module):
+    def __init__(self, gradient: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.own = gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.square().sum(-1)
+
+    def gradient(self, x: Tensor) -> Any:
+        return self.own(x)
+
+
+def in_eval(module: nn.Module) -> nn.Module:
+    return module.eval()
+
+
+# Name: (energy, what the message must say, the source line that it must quote or None where there is none to quote).
+Refusal = tuple[Callable[[], Callable[..., Tensor]], tuple[str, ...], str | None]
+REFUSED: dict[str, Refusal] = {
+    "dropout module": (lambda: Net(nn.Dropout(0.5)), ("random", "model.eval()"), "self.layers(x)"),
+    "dropout function": (lambda: functional_dropout, ("random", "model.eval()"), "F.dropout(x, 0.5)"),
+    "randn": (lambda: random_in_energy, ("random", "randn", "model_kwargs"), "torch.randn_like(x)"),
+    "randn, same every call": (lambda: reseeded_random, ("random draw aten.randn",), "generator=generator)"),
+    "numpy random": (lambda: numpy_random, ("random",), None),
+    "branch taken": (lambda: branch_on_the_batch, ("control flow on data", "torch.where"), "if x.sum() > 0:"),
+    "branch not taken": (
+        lambda: branch_never_taken,
+        ("control flow on data", "torch.where"),
+        "if x.square().sum() > 1e6:",
+    ),
+    "item": (lambda: item_in_energy, ("Python value was taken from a tensor",), "x[0, 0].item()"),
+    "item unused": (lambda: item_unused, ("Python value was taken from a tensor",), "x.sum().item()"),
+    "boolean mask": (lambda: mask_by_x, ("aten.index", "depends on data", "torch.where"), "x[x > 0].sum()"),
+    "nonzero": (lambda: nonzero_of_x, ("aten.nonzero", "depends on data"), "x.nonzero().sum()"),
+    "NumPy": (lambda: through_numpy, ("energy:",), "x.detach().numpy()"),
+    "BatchNorm": (lambda: Net(nn.BatchNorm1d(8)), ("couples chains", "BatchNorm1d(8", "model.eval()"), None),
+    "BatchNorm without statistics": (
+        lambda: Net(nn.BatchNorm1d(8, track_running_stats=False)).eval(),
+        ("couples chains", "BatchNorm1d(8"),
+        None,
+    ),
+    "batch mean": (lambda: lambda x: (x - x.mean(0)).square().sum(-1), ("couples chains", "first dimension"), None),
+    "batch size": (lambda: lambda x: x.square().sum(-1) / len(x), ("couples chains",), None),
+    "softmax over chains": (lambda: lambda x: x.softmax(0).square().sum(-1), ("couples chains",), None),
+    "chains shifted": (lambda: lambda x: (x * x.roll(1, 0)).sum(-1), ("couples chains",), None),
+    "column": (
+        lambda: lambda x: x.square().sum(-1, keepdim=True),
+        ("expected output shape [4]", "got [4, 1]", "add .squeeze(-1)"),
+        None,
+    ),
+    "scalar": (lambda: lambda x: x.square().sum(), ("expected output shape [4]", "got []", "sum over every"), None),
+    "not reduced": (lambda: lambda x: x.square(), ("expected output shape [4]", "got [4, 3]"), None),
+    "integer": (lambda: lambda x: x.square().sum(-1).long(), ("floating-point output", "torch.int64"), None),
+    "boolean": (lambda: lambda x: x.sum(-1) > 0, ("floating-point output", "torch.bool"), None),
+    "float": (lambda: lambda x: 1.0, ("expected a tensor of shape [4]", "got float"), None),
+    "constant": (lambda: lambda x: torch.ones(len(x)), ("depends on x",), None),
+    "detached": (lambda: lambda x: x.detach().square().sum(-1), ("depends on x", ".detach()"), None),
+    "raises": (lambda: fails, ("KeyError", "no such thing"), 'raise KeyError("no such thing")'),
+    "shapes clash": (lambda: wrong_inner_shape, ("RuntimeError", "event_shape=(3,)"), "x @ torch.ones(7, 7)"),
+    "missing argument": (lambda: lambda x, y: x.sum(-1) * y, ("TypeError", "'y'", "model_kwargs"), None),
+    "gradient of wrong shape": (
+        lambda: WrongGradient(lambda x: x.sum(-1)),
+        ("gradient: expected the shape of the positions [4, 3]", "got [4]"),
+        None,
+    ),
+    "gradient no tensor": (lambda: WrongGradient(lambda x: 3.0), ("gradient: expected the shape", "got float"), None),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_its_own_message(name: str) -> None:
+    energy, words, line = REFUSED[name]
+    with pytest.raises(ce.UnsupportedEnergyError) as caught:
+        build(energy())
+    message = str(caught.value)
+    assert message.startswith(("energy: ", "gradient: "))
+    assert all(word in message for word in words), message
+    if line is not None:
+        assert line in message and "test_trace.py:" in message, message
+
+
+def test_messages_are_each_their_own() -> None:
+    """No two kinds of mistake get the same words: the part before the details differs."""
+    kinds = {}
+    for name in ("randn", "branch not taken", "boolean mask", "batch mean", "column", "integer", "constant", "raises"):
+        with pytest.raises(ce.UnsupportedEnergyError) as caught:
+            build(REFUSED[name][0]())
+        kinds[name] = " ".join(str(caught.value).split()[:5])
+    assert len(set(kinds.values())) == len(kinds), kinds
+
+
+COUPLED: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda x: (x - x.mean(0)).square().sum(-1),
+    "softmax": lambda x: x.softmax(0).square().sum(-1),
+    "cumulative": lambda x: x.cumsum(0).square().sum(-1),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", COUPLED)
+def test_coupled_chains_are_found_in_every_dtype(name: str, dtype: torch.dtype) -> None:
+    with pytest.raises(ce.UnsupportedEnergyError, match="couples chains"):
+        build(COUPLED[name], dtype=dtype)
+
+
+ACCEPTED: dict[str, Callable[[], Callable[..., Tensor]]] = {
+    "dropout in eval": lambda: in_eval(Net(nn.Dropout(0.5))),
+    "BatchNorm in eval": lambda: in_eval(Net(nn.BatchNorm1d(8))),
+    "dropout with p=0": lambda: Net(nn.Dropout(0.0)),
+    "LayerNorm in train": lambda: Net(nn.LayerNorm(8)),
+    "GroupNorm in train": lambda: Net(nn.GroupNorm(2, 8)),
+    "masked by where": lambda: lambda x: torch.where(x > 0, x.square(), x.abs()).sum(-1),
+    "assignment through a mask": lambda: lambda x: x.masked_fill(x < 0, 0.0).square().sum(-1),
+    "flat regions": lambda: lambda x: F.relu(x.abs() - 10.0).sum(-1),
+    "branch on a shape": lambda: lambda x: x.square().sum(-1) if x.shape[-1] == 3 else x.sum(-1),
+    "branch on a constant": lambda: lambda x, power=2.0: x.abs().pow(power).sum(-1) if power else x.sum(-1),
+    "NaN outside its domain": lambda: lambda x: -torch.log(1 - x.square()).sum(-1),
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_negative_control_these_are_not_refused(name: str) -> None:
+    energy = ACCEPTED[name]()
+    x = points()
+    with torch.no_grad():
+        want = energy(x)
+    assert torch.allclose(traced_energy(build(energy), x), want, rtol=1e-6, equal_nan=True)
+
+
+def test_distributions_need_their_validation_off() -> None:
+    """``log_prob`` validates its argument by a branch on data: refused with the user's line, and fine without."""
+    checked, unchecked = (
+        torch.distributions.MultivariateNormal(torch.zeros(3), torch.eye(3), validate_args=on) for on in (True, False)
+    )
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"control flow on data at .*checked\.log_prob"):
+        build(lambda x: -checked.log_prob(x))
+    x = points()
+    assert torch.allclose(traced_energy(build(lambda x: -unchecked.log_prob(x)), x), -checked.log_prob(x))
+
+
+def test_what_cannot_be_mapped_over_chains_is_refused_by_the_compiled_backend_only() -> None:
+    def energy(x: Tensor) -> Tensor:
+        y = x * 1.0
+        y[y < 0] = 0.0
+        return y.square().sum(-1)
+
+    x = points()
+    sampler = build(energy)
+    assert torch.allclose(sampler.run(sampler.init(x), 0).state.energy, energy(x))
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"mask.*(backend='eager'|torch\.where)"):
+        build(energy, backend="inductor").build(16)
+
+
+def test_positions_must_be_floating() -> None:
+    with pytest.raises(TypeError, match="dtype: expected one of"):
+        build(lambda x: x.sum(-1), dtype=torch.int64)
+    with pytest.raises(TypeError, match=r"x0: expected a floating-point dtype, got torch.int64"):
+        build(lambda x: x.square().sum(-1)).init(torch.ones(4, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"event_shape": (3.0,)}, TypeError, "event_shape: expected a tuple of integers"),
+        ({"event_shape": (0,)}, ValueError, "event_shape: expected sizes of at least 1"),
+        ({"event_shape": "3"}, TypeError, "event_shape: expected a tuple of integers"),
+        ({"backend": "cuda"}, ValueError, "backend: expected one of auto, inductor"),
+        ({"dtype": "float32"}, TypeError, "dtype: expected one of torch.float32"),
+        ({"compute_dtype": torch.int8}, TypeError, "compute_dtype: expected one of torch.float32"),
+        ({"device": "no such"}, ValueError, "device: expected a device such as 'cpu'"),
+        ({"device": "meta"}, ValueError, "device: expected 'cpu' or 'cuda', got 'meta'"),
+        ({"model_kwargs": [1]}, TypeError, "model_kwargs: expected a mapping"),
+    ],
+)
+def test_arguments_of_build_sampler(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        build(lambda x: x.square().sum(-1), **options)
+
+
+def test_energy_and_transition_must_be_what_they_say() -> None:
+    with pytest.raises(TypeError, match="energy: expected a callable"):
+        build(torch.ones(3))
+    for transition in (ce.Langevin, 0.1):
+        with pytest.raises(TypeError, match="transition: expected a transition such as"):
+            ce.build_sampler(lambda x: x.sum(-1), transition, EVENT)
+
+
+# -- the traced program is the energy --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_traced_program_gives_energy_and_gradient(case: Case) -> None:
+    """float64, against the user's own code on the whole batch; what the compiled backends start from."""
+    sampler = sampler_of(case, "eager", torch.float64)
+    state = sampler.run(sampler.init(n_chains=16, seed=5), 0).state
+    program, _ = sampler._builds.get({}, 16)
+    x, energy, grad, failed_at = program.init.batched()(state.positions, torch.tensor(0), *program.init.constants([]))
+    assert torch.equal(x, state.positions) and bool((failed_at == -1).all())
+    for got, want in ((energy, state.carried[0]), (grad, state.carried[1])):
+        assert torch.allclose(got, want, rtol=1e-12, atol=1e-12 * float(want.abs().max()))
+
+
+IN_PLACE: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "column": lambda x, y: y[:, 0].copy_(2 * x[:, 1]),
+    "fill": lambda x, y: y[:, 1].fill_(0.5),
+    "slice": lambda x, y: y[..., 1:3].mul_(x[:, :2]),
+    "strided slice": lambda x, y: y[:, ::2].add_(x[:, :2]),
+    "transposed": lambda x, y: y.t()[0].add_(1.0),
+    "whole": lambda x, y: y.mul_(x.sin()).sub_(1.0),
+    "integer indices": lambda x, y: y.__setitem__((slice(None), [0, 2]), x[:, [1, 1]]),
+    "clamped": lambda x, y: y[:, 1:].clamp_(-0.5, 0.5),
+    "masked": lambda x, y: y.masked_fill_(y < 0, 0.25),
+    "index_add": lambda x, y: y.index_add_(1, torch.tensor([0, 2]), x[:, :2]),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place_operations_on_intermediates(name: str) -> None:
+    def energy(x: Tensor) -> Tensor:
+        y = x * 1.5
+        IN_PLACE[name](x, y)
+        return (y * x.cos()).square().sum(-1)
+
+    sampler = build(energy, dtype=torch.float64)
+    x = points().double()
+    state = sampler.run(sampler.init(x), 0).state
+    program, _ = sampler._builds.get({}, len(x))
+    _, traced, gradient, _ = program.init.batched()(x, torch.tensor(0), *program.init.constants([]))
+    assert torch.allclose(traced, energy(x), rtol=1e-12)
+    assert torch.allclose(gradient, state.carried[1], rtol=1e-12, atol=1e-12)
+
+
+# -- what is live ----------------------------------------------------------------------------------------------------
+
+
+def assert_follows(sampler: ce.Sampler, energy: Callable[[Tensor], Tensor], state: ce.ChainState) -> ce.ChainState:
+    """Traced program, carried energy and carried gradient are those of the energy as it is now."""
+    x = state.positions.detach().clone().requires_grad_()
+    want = energy(x)
+    (gradient,) = torch.autograd.grad(want.sum(), x)
+    assert torch.allclose(traced_energy(sampler, x.detach()), want.detach(), rtol=1e-5)
+    assert torch.allclose(sampler.run(state, 0).state.energy, want.detach(), rtol=1e-5)
+    moved = sampler.run(state, 1).state
+    assert torch.allclose(moved.positions, x.detach() - DRIFT.step_size * gradient, rtol=1e-5, atol=1e-6)
+    return moved
+
+
+class Held(nn.Module):
+    """Holds a tensor or a constant in every way that a module can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 1)
+        self.register_buffer("shift", torch.full((3,), 0.5))
+        self.plain = torch.full((3,), 0.25)
+        self.listed = [torch.full((3,), 0.1), torch.full((3,), -0.2)]
+        self.options = {"scale": 1.0, "tensors": {"a": torch.ones(3)}}
+        self.k = 1.0
+        self.power: float | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x - self.shift - self.plain * self.listed[0] + self.listed[1] * self.options["tensors"]["a"]
+        e = self.linear(y).squeeze(-1) + 0.5 * self.k * self.options["scale"] * y.square().sum(-1)
+        return e if self.power is None else e + y.abs().pow(self.power).sum(-1)
+
+
+def optimizer_step(m: Held) -> None:
+    optimizer = torch.optim.SGD(m.parameters(), lr=0.5)
+    (m(points()).mean() ** 2).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def set_data(m: Held) -> None:
+    m.linear.weight.data = torch.full((1, 3), 0.75)
+
+
+def load_state(m: Held) -> None:
+    m.load_state_dict({k: v + 1.0 for k, v in m.state_dict().items()})
+
+
+IN_PLACE_CHANGES: dict[str, Callable[[Held], Any]] = {
+    "optimizer step": optimizer_step,
+    ".data set": set_data,
+    "load_state_dict": load_state,
+    "buffer": lambda m: m.shift.add_(1.0),
+    "plain attribute": lambda m: m.plain.mul_(-3.0),
+    "in a list": lambda m: m.listed[1].fill_(2.0),
+    "in a nested dict": lambda m: m.options["tensors"]["a"].fill_(-2.0),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE_CHANGES)
+def test_changed_in_place_is_live_without_a_rebuild(name: str) -> None:
+    energy = Held()
+    sampler = build(energy)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    before = state.energy.clone()
+    IN_PLACE_CHANGES[name](energy)
+    assert not torch.allclose(energy(state.positions).detach(), before)  # the change is one that shows
+    assert_follows(sampler, energy, state)
+    assert builds(sampler) == 1
+    assert "rebuilt" not in sampler.explain()
+
+
+def replace_parameter(m: Held) -> None:
+    m.linear.weight = nn.Parameter(torch.full((1, 3), 2.0))
+
+
+def replace_submodule(m: Held) -> None:
+    m.linear = nn.Linear(3, 1)
+
+
+def replace_list(m: Held) -> None:
+    m.listed = [torch.full((3,), 3.0), torch.full((3,), -3.0)]
+
+
+def set_k(m: Held) -> None:
+    m.k = 2.0
+
+
+def set_power(m: Held) -> None:
+    m.power = 1.5
+
+
+REPLACEMENTS: dict[str, tuple[Callable[[Held], Any], str]] = {
+    "parameter": (replace_parameter, "weight"),
+    "submodule": (replace_submodule, "linear"),
+    "buffer": (lambda m: m.register_buffer("shift", torch.full((3,), 7.0)), "shift"),
+    "plain attribute": (lambda m: setattr(m, "plain", torch.full((3,), 7.0)), "plain"),
+    "list element": (lambda m: m.listed.__setitem__(0, torch.full((3,), 7.0)), "listed"),
+    "list": (replace_list, "listed"),
+    "dict element": (lambda m: m.options["tensors"].__setitem__("a", torch.full((3,), 7.0)), "tensors"),
+    "constant": (set_k, "k 1.0 became 2.0"),
+    "constant in a dict": (lambda m: m.options.__setitem__("scale", 3.0), "scale"),
+    "None became a number": (set_power, "power"),
+}
+
+
+@pytest.mark.parametrize("name", REPLACEMENTS)
+def test_replaced_rebuilds_once_and_is_reported(name: str) -> None:
+    energy, (change, reported) = Held(), REPLACEMENTS[name]
+    sampler = build(energy)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    assert "rebuilt" not in sampler.explain()
+    change(energy)
+    state = assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2
+    reports = [line for line in sampler.explain().splitlines() if "rebuilt because" in line]
+    assert len(reports) == 1 and reported in reports[0]
+    assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2
+
+
+def test_retyped_parameters_rebuild() -> None:
+    energy = Held()
+    sampler = build(energy)
+    state = sampler.run(sampler.init(points()), 1).state
+    energy.to(torch.float64)
+    moved = sampler.run(state, 1).state
+    assert builds(sampler) == 2 and "now torch.float64" in sampler.explain()
+    assert moved.x.dtype == torch.float32
+    with torch.no_grad():
+        assert torch.allclose(moved.energy, energy(moved.positions.double()).float(), rtol=1e-5)
+    sampler.run(moved, 1)
+    assert builds(sampler) == 2
+
+
+def test_a_changed_shape_rebuilds() -> None:
+    weights = nn.Parameter(torch.ones(3, 2))
+
+    def energy(x: Tensor) -> Tensor:
+        return (x @ weights).square().sum(-1)
+
+    sampler = build(energy)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    weights.data = torch.ones(3, 5)
+    assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2
+
+
+GLOBAL_MATRIX = torch.eye(3)
+GLOBAL_FACTOR = 1.0
+
+
+def uses_globals(x: Tensor) -> Tensor:
+    return GLOBAL_FACTOR * (x @ GLOBAL_MATRIX).square().sum(-1)
+
+
+def test_globals_are_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = build(uses_globals)
+    state = assert_follows(sampler, uses_globals, sampler.init(points()))
+    monkeypatch.setitem(uses_globals.__globals__, "GLOBAL_MATRIX", 2 * torch.eye(3))
+    state = assert_follows(sampler, uses_globals, state)
+    assert builds(sampler) == 2
+    uses_globals.__globals__["GLOBAL_MATRIX"].mul_(-1.5)
+    state = assert_follows(sampler, uses_globals, state)
+    assert builds(sampler) == 2
+    monkeypatch.setitem(uses_globals.__globals__, "GLOBAL_FACTOR", 0.5)
+    assert_follows(sampler, uses_globals, state)
+    assert builds(sampler) == 3
+
+
+def test_closures_are_live() -> None:
+    matrix, factor = torch.eye(3), 1.0
+
+    def inner(y: Tensor) -> Tensor:
+        return factor * y.square().sum(-1)
+
+    def energy(x: Tensor) -> Tensor:
+        return inner(x @ matrix)
+
+    sampler = build(energy)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    matrix.add_(0.5)
+    state = assert_follows(sampler, energy, state)
+    assert builds(sampler) == 1
+    matrix = torch.full((3, 3), 0.3)
+    state = assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2 and "matrix replaced" in sampler.explain()
+    factor = 2.0
+    state = assert_follows(sampler, energy, state)
+    assert builds(sampler) == 3 and "factor 1.0 became 2.0" in sampler.explain()
+
+
+def test_a_rebound_function_is_noticed() -> None:
+    activation = torch.tanh
+
+    def energy(x: Tensor) -> Tensor:
+        return activation(x).square().sum(-1) + 0.1 * x.square().sum(-1)
+
+    sampler = build(energy)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    activation = torch.sin
+    assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2
+
+
+class Plain:
+    """A plain object: callable, or with a method that is the energy."""
+
+    def __init__(self) -> None:
+        self.matrix = torch.eye(3)
+        self.k = 1.0
+
+    def method(self, x: Tensor) -> Tensor:
+        return self.k * (x @ self.matrix).square().sum(-1)
+
+    __call__ = method
+
+
+def quadratic(matrix: Tensor, x: Tensor, *, shift: Tensor) -> Tensor:
+    return (x @ matrix - shift).square().sum(-1)
+
+
+DEFAULT = torch.eye(3) * 1.5
+
+
+def with_defaults(x: Tensor, matrix: Tensor = DEFAULT) -> Tensor:
+    return (x @ matrix).square().sum(-1)
+
+
+def holders() -> dict[str, tuple[Callable[[Tensor], Tensor], Tensor]]:
+    plain = Plain()
+    partial = functools.partial(quadratic, torch.eye(3), shift=torch.ones(3))
+    in_tuple = (torch.eye(3), torch.ones(3))
+    return {
+        "object": (plain, plain.matrix),
+        "bound method": (plain.method, plain.matrix),
+        "partial, positional": (partial, partial.args[0]),
+        "partial, keyword": (partial, partial.keywords["shift"]),
+        "tuple": (lambda x: (x @ in_tuple[0]).square().sum(-1), in_tuple[0]),
+        "default argument": (with_defaults, with_defaults.__defaults__[0]),
+        "nested function": (functools.partial(lambda f, x: f(x), plain.method), plain.matrix),
+    }
+
+
+@pytest.mark.parametrize("name", holders())
+def test_tensors_are_live_wherever_they_are_held(name: str) -> None:
+    energy, tensor = holders()[name]
+    sampler = build(energy)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    tensor.mul_(1.5).add_(0.1)
+    assert_follows(sampler, energy, state)
+    assert builds(sampler) == 1
+
+
+@pytest.mark.parametrize("name", holders())
+def test_tensors_are_cast_wherever_they_are_held(name: str) -> None:
+    """A float64 sampler of a float32 energy: as a module's parameters are, so is what a function holds."""
+    energy, tensor = holders()[name]
+    sampler = build(energy, dtype=torch.float64)
+    x = points()
+    state = sampler.run(sampler.init(x), 0).state
+    assert torch.allclose(state.energy, energy(x).double(), rtol=1e-5)
+    assert tensor.dtype == torch.float32
+
+
+def test_a_constant_of_a_plain_object_rebuilds() -> None:
+    energy = Plain()
+    sampler = build(energy.method)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    energy.k = 3.0
+    assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2
+
+
+# -- counters and other state of the energy --------------------------------------------------------------------------
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor, y: Tensor | float = 0.0) -> Tensor:
+        self.calls += 1
+        return (x * self.weight).square().sum(-1) + y
+
+
+@pytest.mark.parametrize("per_chain", [False, True], ids=["alone", "with per-chain kwargs"])
+def test_a_counter_in_forward_does_not_rebuild(per_chain: bool) -> None:
+    energy = Counting()
+    kwargs = {"y": torch.arange(16.0)} if per_chain else None
+    sampler = build(energy, model_kwargs=kwargs)
+    state = sampler.init(points())
+    counted = energy.calls
+    for _ in range(4):
+        state = sampler.run(state, 2, model_kwargs=kwargs).state
+    assert energy.calls > counted  # the control: the counter did change
+    assert builds(sampler) == 1
+    assert "rebuilt" not in sampler.explain()
+
+
+class Epochs:
+    """A number that first does not matter, then does: a curriculum."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.square().sum(-1) * max(1.0, float(self.epoch - 1))
+
+
+def test_a_number_that_matters_later_is_noticed_then() -> None:
+    energy = Epochs()
+    sampler = build(energy)
+    state = sampler.init(points())
+    for epoch, expected in enumerate([1, 1, 1, 2, 3]):
+        energy.epoch = epoch
+        state = assert_follows(sampler, energy, state)
+        assert builds(sampler) == expected
+
+
+class Mutating(nn.Module):
+    """Keeps statistics of what it is called with, as normalisation layers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("largest", torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        self.largest.copy_(torch.maximum(self.largest, x.detach().abs().amax(0)))
+        return x.square().sum(-1)
+
+
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_buffers_that_the_energy_changes_are_left_alone(backend: str) -> None:
+    energy = Mutating()
+    sampler = build(energy, backend=backend)
+    assert float(energy.calls) == 0 and not energy.largest.any()
+    result = sampler.run(sampler.init(points()), 3)
+    assert torch.allclose(result.state.energy, result.state.x.square().sum(-1), rtol=1e-6)
+    assert float(energy.calls) == 0 and not energy.largest.any()
+    assert "changes Mutating.calls in place" in sampler.explain()
+
+
+def test_training_beside_sampling_leaves_gradients_alone() -> None:
+    energy = Held()
+    energy(points()).sum().backward()
+    before = {name: p.grad.clone() for name, p in energy.named_parameters()}
+    sampler = build(energy)
+    x0 = points().requires_grad_()
+    state = sampler.run(sampler.init(x0), 3).state
+    assert not state.x.requires_grad and state.x.grad_fn is None and x0.grad is None
+    for name, p in energy.named_parameters():
+        assert p.requires_grad and torch.equal(p.grad, before[name])
+    energy.requires_grad_(False)
+    frozen = sampler.run(sampler.init(x0), 3).state
+    assert same_state(state, frozen) and builds(sampler) == 1
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=["no_grad", "inference_mode"])
+def test_inside_and_outside_grad_modes_alike(mode: Callable[[], Any]) -> None:
+    energy = ce.MLPModel(3, (8,), seed=0)
+    outside = build(energy)
+    want = outside.run(outside.init(points()), 4).state
+    with mode():
+        inside = build(energy)
+        got = inside.run(inside.init(points()), 2).state
+        halves = outside.run(outside.init(points()), 2).state
+    assert same_state(inside.run(got, 2).state, want)
+    assert same_state(outside.run(halves, 2).state, want)
+
+
+def test_an_own_gradient_may_use_autograd() -> None:
+    """A user's ``gradient`` written the plain way, without ``enable_grad`` around it."""
+
+    def gradient(x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(x.pow(4).sum(), x)[0]
+
+    energy = WrongGradient(gradient)
+    x = points()
+    for context in (torch.enable_grad, torch.no_grad):
+        with context():
+            sampler = build(energy)
+            moved = sampler.run(sampler.init(x), 1).state.positions
+        assert torch.allclose(moved, x - DRIFT.step_size * 4 * x.pow(3), rtol=1e-5, atol=1e-6)
+
+
+# -- model_kwargs ----------------------------------------------------------------------------------------------------
+
+
+def conditional(x: Tensor, centre: Tensor, weight: Tensor | None = None, power: float = 2.0) -> Tensor:
+    e = (x - centre).abs().pow(power)
+    return (e if weight is None else e * weight).sum(-1)
+
+
+def test_kwargs_per_chain_and_shared() -> None:
+    x, centres, weight = points(6), points(6, seed=8), torch.tensor([1.0, 2.0, 3.0])
+    kwargs = {"centre": centres, "weight": weight}
+    sampler = build(conditional, model_kwargs=kwargs)
+    state = sampler.run(sampler.init(x), 1).state
+    assert torch.allclose(state.positions, x - 0.05 * 2 * weight * (x - centres), atol=1e-6)
+    assert torch.allclose(traced_energy(sampler, x, kwargs), conditional(x, **kwargs))
+    for i in range(6):  # every chain its own centre, the weight for all of them
+        alone = sampler.run(sampler.init(x[i : i + 1]), 1, model_kwargs={"centre": centres[i : i + 1], "weight": weight})
+        assert torch.allclose(alone.state.positions[0], state.positions[i], atol=1e-6)
+    shared = {"centre": torch.ones(3), "weight": weight}
+    together = sampler.run(sampler.init(x), 1, model_kwargs=shared).state
+    assert torch.allclose(together.positions, x - 0.05 * 2 * weight * (x - 1.0), atol=1e-6)
+
+
+def test_kwargs_are_live_and_refresh_what_the_state_carries() -> None:
+    x = points(6)
+    sampler = build(conditional, model_kwargs={"centre": torch.zeros(6, 3)})
+    state = sampler.run(sampler.init(x), 1).state
+    for kwargs in (
+        {"centre": points(6, seed=9)},
+        {"centre": points(6, seed=10)},
+        {"centre": torch.full((3,), 2.0)},
+        {"centre": torch.zeros(6, 3), "power": 4.0},
+        {"centre": torch.zeros(6, 3), "power": 3.0},
+        {"centre": torch.zeros(6, 3)},
+    ):
+        before = state.positions
+        kept = sampler.run(state, 0, model_kwargs=kwargs).state
+        assert torch.allclose(kept.energy, conditional(before, **kwargs), rtol=1e-5)
+        moved = sampler.run(state, 1, model_kwargs=kwargs).state
+        want = before.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(conditional(want, **kwargs).sum(), want)
+        assert torch.allclose(moved.positions, before - 0.05 * gradient, atol=1e-5)
+        state = moved
+    assert builds(sampler) == 4  # per chain, shared, and one for each other power
+
+
+def test_integer_labels_choose_by_chain() -> None:
+    table = nn.Embedding(4, 3)
+
+    def energy(x: Tensor, y: Tensor) -> Tensor:
+        return (x - table(y)).square().sum(-1)
+
+    x, y = points(8), torch.arange(8) % 4
+    sampler = build(energy, model_kwargs={"y": y}, dtype=torch.float64)
+    state = sampler.run(sampler.init(x), 1).state
+    with torch.no_grad():
+        want = x - 0.05 * 2 * (x - table(y))
+    assert torch.allclose(state.x.float(), want, atol=1e-6)
+    assert torch.allclose(traced_energy(sampler, x, {"y": y}).float(), energy(x, y).detach(), rtol=1e-6)
+
+
+def test_kwargs_with_the_wrong_names_are_refused() -> None:
+    sampler = build(conditional, model_kwargs={"centre": torch.zeros(3)})
+    with pytest.raises(ce.UnsupportedEnergyError, match="unexpected keyword argument 'center'"):
+        sampler.run(sampler.init(points()), 1, model_kwargs={"center": torch.zeros(3)})
+    with pytest.raises(TypeError, match="model_kwargs: expected a mapping"):
+        sampler.run(sampler.init(points()), 1, model_kwargs=3)
+
+
+# -- states and samplers ---------------------------------------------------------------------------------------------
+
+
+def test_a_state_of_another_sampler_is_evaluated_afresh() -> None:
+    """Annealing from one energy to the next, none of which holds a tensor."""
+    first, second = build(lambda x: x.square().sum(-1)), build(lambda x: x.pow(4).sum(-1))
+    state = first.run(first.init(points()), 1).state
+    assert torch.allclose(second.run(state, 0).state.energy, state.positions.pow(4).sum(-1), rtol=1e-5)
+    moved = second.run(state, 1).state.positions
+    assert torch.allclose(moved, state.positions - 0.05 * 4 * state.positions.pow(3), atol=1e-5)
+
+
+def test_the_transition_may_change_values_but_not_structure() -> None:
+    sampler = build(lambda x: x.square().sum(-1))
+    x = points()
+    sampler.transition = ce.Langevin(step_size=0.1, noise_scale=0.0)
+    assert torch.allclose(sampler.run(sampler.init(x), 1).state.positions, 0.8 * x, rtol=1e-6)
+    assert builds(sampler) == 1
+    with pytest.raises(ValueError, match="transition: expected one that differs"):
+        sampler.transition = ce.Langevin(step_size=0.1, clamp=(-1, 1))
+
+
+def test_compute_dtype_is_what_the_energy_sees() -> None:
+    seen: list[torch.dtype] = []
+
+    class Spy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((3,), 1 / 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.extend([x.dtype, self.weight.dtype])
+            return (x * self.weight).square().sum(-1)
+
+    energy = Spy()
+    for dtype, compute, expected in (
+        (torch.float32, None, torch.float32),
+        (torch.float32, torch.float64, torch.float64),
+        (torch.float32, torch.bfloat16, torch.bfloat16),
+        (torch.bfloat16, None, torch.bfloat16),
+        (torch.float16, torch.float32, torch.float32),
+    ):
+        seen.clear()
+        sampler = build(energy, dtype=dtype, compute_dtype=compute)
+        state = sampler.run(sampler.init(points()), 1).state
+        assert set(seen) == {expected}
+        assert state.x.dtype == dtype and state.positions.dtype == torch.float32
+        assert state.energy.dtype == torch.float32
+    assert energy.weight.dtype == torch.float32
+
+
+def test_first_positions_do_not_depend_on_the_energy_or_backend() -> None:
+    sampler, other = build(lambda x: x.square().sum(-1)), build(lambda x: x.pow(4).sum(-1))
+    a, b = sampler.init(n_chains=1000, seed=7), other.init(n_chains=600, seed=7, first_chain=400)
+    assert same_bits(a.positions[400:], b.positions)
+    assert abs(float(a.positions.mean())) < 5 / math.sqrt(3000)
+    assert abs(float(a.positions.var()) - 1) < 5 * math.sqrt(2 / 3000)
+    assert not torch.equal(a.positions, sampler.init(n_chains=1000, seed=8).positions)
