@@ -513,7 +513,7 @@ def _version() -> str:
     try:
         return importlib.metadata.version("compiled_ebm")
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return "from source"
 
 
 def _megabytes(path: Path) -> str:

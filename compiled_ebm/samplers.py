@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ class LangevinDynamics(nn.Module):
         model: The energy ``[n, *event] -> [n]``; any callable.
         step_size: eta > 0; a float, a schedule (step -> value) or a torchebm scheduler.
         noise_scale: s >= 0; likewise. The target is exp(-E / s^2).
-        decay: Accepted for TorchEBM's sake; only 0 is supported there and here.
+        decay: Accepted for TorchEBM's sake; it has no effect, there or here.
         clamp: (lo, hi) bounds applied to x after every step.
         dtype: Of the positions handed in and out, and of the energy's arithmetic.
         device: Where to sample; by default where the model's tensors are, else where x is.
@@ -65,7 +66,9 @@ class LangevinDynamics(nn.Module):
         if not callable(model):
             raise TypeError(f"model: expected an energy [n, *event] -> [n], got {type(model).__name__}")
         if decay != 0.0:
-            raise ValueError(f"decay: expected 0, got {decay}; TorchEBM does not support it either")
+            warnings.warn(f"decay: expected 0, got {decay}; it has no effect, as in TorchEBM", stacklevel=2)
+        _check_value("step_size", step_size)
+        _check_value("noise_scale", noise_scale)
         if integrator is not None and not _is_euler_maruyama(integrator):
             raise ValueError(
                 f"integrator: expected None or 'euler_maruyama', got {integrator!r}; other integrators of TorchEBM "
@@ -115,6 +118,7 @@ class LangevinDynamics(nn.Module):
         """Set ``step_size`` or ``noise_scale`` to a float, a schedule or a torchebm scheduler; never a rebuild."""
         if name not in self.schedulers:
             raise KeyError(f"name: expected one of {', '.join(self.schedulers)}, got {name!r}")
+        _check_value(name, scheduler)
         previous = self.schedulers[name]
         self.schedulers[name] = scheduler
         try:
@@ -179,6 +183,8 @@ class LangevinDynamics(nn.Module):
         """
         event = self._event_shape(x, dim, n_samples)
         n_steps = checked_int("n_steps", n_steps, 0, (1 << 32) - 1)
+        if isinstance(thin, int) and thin < 1:
+            raise ValueError(f"thin must be >= 1, got {thin}; thin=1 keeps every step")
         thin = checked_int("thin", thin, 1, max(1, n_steps))
         kwargs = _merged(model_kwargs, y)
         if reset_schedulers:
@@ -254,6 +260,12 @@ class LangevinDynamics(nn.Module):
             f"step_size={self.get_scheduled_value('step_size')}, "
             f"noise_scale={self.get_scheduled_value('noise_scale')}, backend={self.backend!r})"
         )
+
+
+def _check_value(name: str, value: object) -> None:
+    """The words of TorchEBM for a number out of range; everything else is checked by the transition."""
+    if isinstance(value, (int, float)) and (value < 0 or (name == "step_size" and value == 0)):
+        raise ValueError(f"{name} must be positive, got {value}")
 
 
 def _has_tensors(model: Energy) -> bool:

@@ -219,7 +219,8 @@ def trace(
         return (*state, failed)
 
     example_init = (x, *chain_kwargs, step_index, *shared_kwargs)
-    with torch.no_grad():
+    notes: list[str] = []
+    with torch.no_grad(), mutations_undone(slots, notes):
         example_state = init(*example_init)
     state_type = type(transition.init(x, _ZeroTarget()))
     n_state = len(example_state) - 1
@@ -239,8 +240,7 @@ def trace(
 
     alive = torch.full((), ALIVE, dtype=torch.int64, device=device)
     example_step = (*example_state[:-1], alive, *chain_kwargs, normals, uniforms, step_index, *hyper, *shared_kwargs)
-    notes: list[str] = []
-    with _TRACE_LOCK, mutations_undone(slots, notes):
+    with _TRACE_LOCK, mutations_undone(slots, []):
         init_graph = _trace_graph(init, example_init, 1 + n_kw, 1)
         step_graph = _trace_graph(step, example_step, n_state + 1 + n_kw + 2, 1 + len(hyper))
     return ChainProgram(
@@ -401,7 +401,11 @@ def _canonicalise(graph: fx.GraphModule) -> None:
         same = node.target in (aten.alias.default, aten.detach.default, aten.lift_fresh_copy.default)
         if node.target is aten.pow.Tensor_Scalar and node.args[1] == 1:
             same = node.args[0].meta["val"].dtype == node.meta["val"].dtype
-        if same:
+        if node.target is aten.copy.default:
+            # functionalised in-place writes; it has no batching rule
+            with graph.graph.inserting_before(node):
+                _replace_copy(graph.graph, node)
+        elif same:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
         elif node.target in (aten.slice.Tensor, aten.slice_scatter.default):
@@ -466,6 +470,22 @@ def _split_prelude(graph: fx.GraphModule, n_own: int) -> tuple[fx.GraphModule, f
         part.eliminate_dead_code()
         part.lint()
     return fx.GraphModule(graph, body_graph), fx.GraphModule(graph, prelude_graph), len(boundary)
+
+
+def _replace_copy(graph: fx.Graph, node: fx.Node) -> None:
+    """``copy(target, source)`` as what it means: the source, in the target's shape and dtype."""
+    target, source = node.args[0].meta["val"], node.args[1]
+    value = source.meta["val"]
+    for call, args, kwargs, changes in (
+        (torch.ops.aten._to_copy.default, (), {"dtype": target.dtype}, value.dtype != target.dtype),
+        (torch.ops.aten.expand.default, (list(target.shape),), {}, value.shape != target.shape),
+    ):
+        if changes:
+            source = graph.call_function(call, (source, *args), kwargs)
+            value = value.to(target.dtype) if "dtype" in kwargs else value.expand(target.shape)
+            source.meta = {**node.meta, "val": value}
+    node.replace_all_uses_with(source)
+    graph.erase_node(node)
 
 
 def _peak_bytes(graph: fx.GraphModule) -> int:

@@ -27,3 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_weights() -> None:
+    """Modules that a test makes have the same weights at every run, whichever tests ran before."""
+    import torch
+
+    torch.manual_seed(0)

@@ -26,6 +26,7 @@ from cases import (
     same_bits,
     same_state,
     sampler_of,
+    shared_sampler,
 )
 from torch import Tensor, nn
 
@@ -39,14 +40,26 @@ N, N_STEPS = 48, 10
 slow = pytest.mark.slow
 
 
+QUICK = ("mlp", "mixture", "lattice")
+
+
 def case_params(quick: tuple[str, ...]) -> list[Any]:
     """All cases, those not named in ``quick`` marked slow."""
     return [pytest.param(c, id=c.name, marks=() if c.name in quick else slow) for c in CASES]
 
 
+def case_and_dtype_params() -> list[Any]:
+    """All cases in all dtypes, where float64 is quick for all, the others for some."""
+    return [
+        pytest.param(c, dtype, id=f"{c.name}-{dtype}", marks=() if dtype == torch.float64 or c.name in QUICK else slow)
+        for c in CASES
+        for dtype in DTYPES
+    ]
+
+
 @functools.cache
 def run_of(name: str, backend: str, dtype: torch.dtype) -> ce.ChainState:
-    sampler = sampler_of(BY_NAME[name], backend, dtype)
+    sampler = shared_sampler(name, backend, dtype)
     return sampler.run(sampler.init(BY_NAME[name].x0(N), seed=SEED), N_STEPS).state
 
 
@@ -60,8 +73,7 @@ def reference_of(name: str, dtype: torch.dtype) -> Reference:
 # -- agreement -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(("case", "dtype"), case_and_dtype_params())
 def test_eager_agrees_with_the_update_written_by_hand(case: Case, dtype: torch.dtype) -> None:
     """Ten steps in every dtype against float64, within the rounding of that dtype."""
     reference, state = reference_of(case.name, dtype), run_of(case.name, "eager", dtype)
@@ -73,7 +85,7 @@ def test_eager_agrees_with_the_update_written_by_hand(case: Case, dtype: torch.d
     assert float((wrong.run(case.x0(N), N_STEPS) - reference.x).abs().max()) > tolerance
 
 
-@pytest.mark.parametrize("case", case_params(REPRESENTATIVE))
+@pytest.mark.parametrize("case", case_params(QUICK))
 def test_inductor_agrees_with_eager(case: Case) -> None:
     """On the same noise, after ten steps; each may be off by the rounding of its own order of operations."""
     check_agreement(case, torch.float32)
@@ -104,12 +116,6 @@ def check_agreement(case: Case, dtype: torch.dtype) -> None:
 # -- bits ------------------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def shared_sampler(name: str, backend: str) -> ce.Sampler:
-    """One for all tests of bits, so that a tile is compiled once; which tiles it holds must not matter."""
-    return sampler_of(BY_NAME[name], backend)
-
-
 MANY = 1000
 
 
@@ -127,14 +133,15 @@ def assert_rows(part: ce.ChainState, whole: ce.ChainState, first: int, stop: int
 
 
 BIT_CASES = [
-    *(pytest.param("eager", c.name, id=f"eager-{c.name}") for c in CASES),
-    pytest.param("inductor", "mlp", id="inductor-mlp"),
-    *(pytest.param("inductor", name, marks=slow, id=f"inductor-{name}") for name in REPRESENTATIVE if name != "mlp"),
-    *(pytest.param("inductor", name, marks=slow, id=f"inductor-{name}") for name in ("conv", "layer-norm")),
+    *(("eager", c.name, () if c.name in ("mlp", "mixture", "closure", "layer-norm", "conv") else slow) for c in CASES),
+    ("inductor", "mlp", ()),
+    *(("inductor", name, slow) for name in ("mixture", "lattice", "attention", "conv", "layer-norm")),
 ]
 
 
-@pytest.mark.parametrize(("backend", "name"), BIT_CASES)
+@pytest.mark.parametrize(
+    ("backend", "name"), [pytest.param(b, n, marks=marks, id=f"{b}-{n}") for b, n, marks in BIT_CASES]
+)
 def test_bits_do_not_depend_on_the_batch(backend: str, name: str) -> None:
     """One chain alone, sixteen, or a thousand together; the first, the last and some in the middle."""
     case, sampler = BY_NAME[name], shared_sampler(name, backend)
@@ -158,12 +165,13 @@ def test_bits_do_not_depend_on_the_tile(backend: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["mlp", pytest.param("mixture", marks=slow), pytest.param("attention", marks=slow), "funnel", "conv"]
+    ("backend", "name"),
+    [
+        *(("eager", name) for name in ("mlp", "mixture", "conv")),
+        *(pytest.param("inductor", name, marks=slow) for name in ("mlp", "mixture", "attention")),
+    ],
 )
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_bits_do_not_depend_on_the_number_of_threads(backend: str, name: str) -> None:
-    if backend == "inductor" and name not in ("mlp", "mixture", "attention"):
-        pytest.skip("compiled twice: enough on three energies")
     threads = torch.get_num_threads()
     try:
         states = []
@@ -335,10 +343,10 @@ def test_inductor_samples_the_discretised_law() -> None:
 
 
 class Perilous(nn.Module):
-    """Element 0 has a wall at 1, beyond which E is NaN; |x_1| has a NaN gradient at 0; x_2 runs off to infinity."""
+    """x_0 is drawn to walls at -1 and 1, beyond which E is NaN; |x_1| has a NaN gradient at 0; x_2 can run away."""
 
     def forward(self, x: Tensor) -> Tensor:
-        wall = -torch.log(1 - x[:, 0].square())
+        wall = torch.log(1 - x[:, 0].square())
         return wall + x[:, 1].square().sqrt() - 0.25 * x[:, 2].pow(4)
 
 
@@ -347,12 +355,12 @@ WALL, CUSP, RUNAWAY, BEYOND = 5, 11, 17, 23
 
 
 def perilous_start(n: int = N) -> Tensor:
-    x0 = torch.stack([torch.linspace(-0.3, 0.3, n), torch.linspace(1, 2, n), torch.linspace(-0.2, 0.2, n)], dim=1)
-    x0[WALL, 0], x0[CUSP, 1], x0[RUNAWAY, 2], x0[BEYOND, 0] = 0.93, 0.0, 4.0, 1.5
+    x0 = torch.stack([torch.linspace(-0.01, 0.01, n), torch.linspace(3, 4, n), torch.linspace(-0.2, 0.2, n)], dim=1)
+    x0[WALL, 0], x0[CUSP, 1], x0[RUNAWAY, 2], x0[BEYOND, 0] = 0.6, 0.0, 4.0, 1.5
     return x0
 
 
-PERILOUS = ce.Langevin(step_size=0.04, noise_std=0.02)
+PERILOUS = ce.Langevin(step_size=0.04, noise_std=0.005)
 
 
 @functools.cache
@@ -363,7 +371,7 @@ def perilous(backend: str) -> ce.Sampler:
 def run_perilous(sampler: ce.Sampler, state: ce.ChainState, n_steps: int) -> ce.RunResult:
     with pytest.warns(ce.NonFiniteChainWarning) as caught:
         result = sampler.run(state, n_steps)
-    assert len(caught) == 1
+    assert sum(issubclass(w.category, ce.NonFiniteChainWarning) for w in caught) == 1
     return result
 
 
@@ -376,7 +384,7 @@ def failures_by_hand(x0: Tensor, n_steps: int, first_step: int = 0) -> tuple[lis
     for step in range(first_step, first_step + n_steps):
         at = x.clone().requires_grad_()
         (grad,) = torch.autograd.grad(energy(at).sum(), at)
-        new = x - 0.04 * grad + 0.02 * noise(SEED, step, torch.arange(len(x)), (3,), torch.float32)
+        new = x - 0.04 * grad + 0.005 * noise(SEED, step, torch.arange(len(x)), (3,), torch.float32)
         finite = torch.isfinite(new).all(1) & torch.isfinite(energy(new))
         x = torch.where(((failed == -1) & finite)[:, None], new, x)
         failed = torch.where((failed == -1) & ~finite, torch.tensor(step), failed)
@@ -388,12 +396,12 @@ def failures_by_hand(x0: Tensor, n_steps: int, first_step: int = 0) -> tuple[lis
 def test_failed_chains_stay_and_are_marked(backend: str, first_step: int) -> None:
     sampler = perilous(backend)
     x0 = perilous_start()
-    result = run_perilous(sampler, sampler.init(x0, seed=SEED, first_step=first_step), 30)
-    steps, last = failures_by_hand(x0, 30, first_step)
+    result = run_perilous(sampler, sampler.init(x0, seed=SEED, first_step=first_step), 20)
+    steps, last = failures_by_hand(x0, 20, first_step)
     assert result.state.failed_at.tolist() == steps
     failed = [i for i, step in enumerate(steps) if step >= 0]
     assert {WALL, CUSP, RUNAWAY, BEYOND} <= set(failed) and len(failed) < 10
-    assert steps[CUSP] == steps[BEYOND] == first_step < steps[RUNAWAY]  # the others got somewhere first
+    assert steps[CUSP] == steps[BEYOND] == first_step < min(steps[RUNAWAY], steps[WALL])  # these got somewhere first
     assert bool(torch.isfinite(result.state.positions).all())
     assert torch.allclose(result.state.positions, last, rtol=1e-3, atol=1e-4)
     assert same_bits(result.state.positions[[CUSP, BEYOND]], x0[[CUSP, BEYOND]])
@@ -407,7 +415,7 @@ def test_failed_chains_touch_no_neighbour(backend: str) -> None:
     sampler = perilous(backend)
     x0 = perilous_start()
     tame = x0.clone()
-    tame[[WALL, CUSP, RUNAWAY, BEYOND]] = torch.tensor([0.1, 1.5, 0.1])
+    tame[[WALL, CUSP, RUNAWAY, BEYOND]] = torch.tensor([0.0, 3.5, 0.1])
     with_failures = run_perilous(sampler, sampler.init(x0, seed=SEED), 20).state
     steps = with_failures.failed_at
     with warnings.catch_warnings():
@@ -434,7 +442,9 @@ def test_failed_chains_stay_failed_in_later_runs(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_kept_draws_of_failed_chains_are_finite(backend: str) -> None:
     sampler = perilous(backend)
-    with pytest.warns(ce.NonFiniteChainWarning, match=r"chains reached a position or energy that is not finite.*step 0"):
+    with pytest.warns(
+        ce.NonFiniteChainWarning, match=r"chains reached a position or energy that is not finite.*step 0"
+    ):
         draws = sampler.run(sampler.init(perilous_start(), seed=SEED), 12, thin=3).draws
     assert bool(torch.isfinite(draws).all())
     assert same_bits(draws[CUSP, 0], draws[CUSP, 3])
@@ -442,7 +452,7 @@ def test_kept_draws_of_failed_chains_are_finite(backend: str) -> None:
 
 def test_negative_control_no_failure_no_warning() -> None:
     sampler = perilous("eager")
-    x0 = torch.tensor([[0.0, 1.5, 0.1]]).expand(8, 3)
+    x0 = torch.tensor([[0.0, 3.5, 0.1]]).expand(8, 3)
     result = sampler.run(sampler.init(x0, seed=SEED), 5)  # warnings are errors here
     assert (result.stats.n_failed, result.stats.first_failed_step, result.state.n_failed) == (0, None, 0)
 
@@ -450,7 +460,7 @@ def test_negative_control_no_failure_no_warning() -> None:
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=slow)])
 def test_a_clamp_does_not_hide_a_failure(backend: str) -> None:
     """NaN is no number to be clamped: the chain is marked, in every backend."""
-    transition = ce.Langevin(0.04, noise_std=0.02, clamp=(-5.0, 5.0))
+    transition = ce.Langevin(0.04, noise_std=0.005, clamp=(-5.0, 5.0))
     sampler = ce.build_sampler(Perilous(), transition, (3,), backend=backend)
     state = run_perilous(sampler, sampler.init(perilous_start(), seed=SEED), 5).state
     assert state.failed_at[[CUSP, BEYOND]].tolist() == [0, 0]
@@ -507,38 +517,39 @@ def test_ctrl_c_ends_after_the_launch_and_returns(backend: str, monkeypatch: pyt
     assert same_state(on.state, sampler.run(from_start(sampler), 10).state)
 
 
-def interrupting(n_calls: set[int]) -> tuple[Callable[[Tensor], Tensor], list[int]]:
-    calls = [0]
+def interrupting() -> tuple[Callable[[Tensor], Tensor], bytearray]:
+    """An energy during whose n-th call from now Ctrl-C is pressed, for each n in the second result; once each."""
+    presses = bytearray()  # plain data, which the sampler does not watch: it would count a changed number as a change
 
     def energy(x: Tensor) -> Tensor:
-        calls[0] += 1
-        if calls[0] in n_calls:
-            signal.raise_signal(signal.SIGINT)
+        for i, calls_left in enumerate(presses):
+            if calls_left:
+                presses[i] = calls_left - 1
+                if calls_left == 1:
+                    signal.raise_signal(signal.SIGINT)
         return x.square().sum(-1)
 
-    return energy, calls
+    return energy, presses
 
 
 def test_ctrl_c_keeps_the_draws_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runloop, "MAX_LAUNCH_STEPS", 4)
-    when: set[int] = set()
-    energy, calls = interrupting(when)
+    energy, presses = interrupting()
     sampler = ce.build_sampler(energy, ce.Langevin(0.1), (2,), backend="eager")
     state = sampler.run(sampler.init(n_chains=5, seed=1), 0).state
     whole = sampler.run(state, 8, thin=3)
-    when.add(calls[0] + 6)
+    presses.append(6)
     cut = sampler.run(state, 1000, thin=3)
     assert cut.stats.interrupted and cut.stats.n_steps == cut.state.step == 8
     assert cut.draws.shape == (5, 2, 2) and same_bits(cut.draws, whole.draws)
 
 
 def test_a_second_ctrl_c_is_not_held_back() -> None:
-    when: set[int] = set()
-    energy, calls = interrupting(when)
+    energy, presses = interrupting()
     sampler = ce.build_sampler(energy, ce.Langevin(0.1), (2,), backend="eager")
     state = sampler.run(sampler.init(n_chains=5), 0).state
     handler = signal.getsignal(signal.SIGINT)
-    when.update({calls[0] + 2, calls[0] + 4})
+    presses.extend([2, 4])
     with pytest.raises(KeyboardInterrupt):
         sampler.run(state, 1000)
     assert signal.getsignal(signal.SIGINT) is handler
@@ -722,7 +733,7 @@ def test_build_ahead_of_the_first_run() -> None:
 
 # -- memory ----------------------------------------------------------------------------------------------------------
 
-FREE = 200 << 20
+FREE = 40 << 20
 
 
 @pytest.fixture
@@ -733,7 +744,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def fitting(error: pytest.ExceptionInfo[MemoryError]) -> int:
     message = str(error.value)
-    assert "200.0 MiB is free on cpu" in message and "first_chain" in message
+    assert "40.0 MiB is free on cpu" in message and "first_chain" in message
     found = re.search(r"about (\d+) chains fit", message)
     assert found is not None, message
     return int(found[1])
@@ -752,16 +763,16 @@ def test_too_many_chains_are_refused_with_how_many_fit(backend: str, little_memo
 
 
 def test_too_many_draws_are_refused_with_how_many_chains_fit(little_memory: None) -> None:
-    sampler = ce.build_sampler(ce.HarmonicModel(), ce.Langevin(0.1), (10,), backend="eager")
-    state = sampler.init(n_chains=4000)
+    sampler = ce.build_sampler(ce.HarmonicModel(), ce.Langevin(0.1), (1000,), backend="eager")
+    state = sampler.init(n_chains=400)
     with pytest.raises(MemoryError, match="state and draws") as caught:
-        sampler.run(state, 5000, thin=1)
+        sampler.run(state, 100, thin=1)
     fits = fitting(caught) // 16 * 16
-    assert fits * 5000 * 10 * 4 < FREE < (fits * 1.5) * 5000 * 10 * 4
+    assert fits * 100 * 1000 * 4 < FREE < (fits * 1.5) * 100 * 1000 * 4
     with pytest.raises(MemoryError):
-        sampler.run(sampler.init(n_chains=fits + fits // 10), 5000, thin=1)
-    sampler.run(sampler.init(n_chains=4000), 2)  # without draws it fits
-    assert sampler.run(sampler.init(n_chains=fits), 5000, thin=1000).draws.shape == (fits, 5, 10)
+        sampler.run(sampler.init(n_chains=fits + 16), 100, thin=1)
+    assert sampler.run(sampler.init(n_chains=fits), 100, thin=1).draws.shape == (fits, 100, 1000)
+    assert sampler.run(state, 100, thin=50).draws.shape == (400, 2, 1000)  # with fewer draws it fits
 
 
 def test_negative_control_unknown_memory_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -793,7 +804,9 @@ CUDA_CASES = [c for c in CASES if c.name not in ("closure", "lattice")]
 
 
 @cuda
-@pytest.mark.parametrize("case", [pytest.param(c, id=c.name, marks=() if c.name == "mlp" else slow) for c in CUDA_CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=c.name, marks=() if c.name == "mlp" else slow) for c in CUDA_CASES]
+)
 def test_cuda_graphs_agree_with_eager_on_the_device(case: Case) -> None:
     """150 steps: two long graphs and a tail of single steps; the first ten within rounding of the reference."""
     reference = reference_of(case.name, torch.float32)
@@ -913,8 +926,8 @@ def test_cuda_positions_on_the_host_are_moved_once_with_a_warning() -> None:
 def test_cuda_failed_chains_are_those_of_the_cpu() -> None:
     x0 = perilous_start()
     sampler = ce.build_sampler(Perilous(), PERILOUS, (3,), backend="inductor", device="cuda")
-    result = run_perilous(sampler, sampler.init(x0.cuda(), seed=SEED), 30)
-    assert result.state.failed_at.tolist() == failures_by_hand(x0, 30)[0]
+    result = run_perilous(sampler, sampler.init(x0.cuda(), seed=SEED), 20)
+    assert result.state.failed_at.tolist() == failures_by_hand(x0, 20)[0]
     assert bool(torch.isfinite(result.state.positions).all())
 
 

@@ -106,7 +106,9 @@ def test_numbers_of_any_count_against_python(seed: int, step: int, chain: int, n
     assert u[0].tolist() == exact[:n]  # 33 bits: float64 holds them
     # libm and ATen agree to a few units in the last place; the angle differs by its rounding, at most 2 pi eps
     assert z.shape == (1, n)
-    assert torch.allclose(z[0], torch.tensor(python_normals(seed, step, chain, n, stream), dtype=torch.float64), 0, 1e-13)
+    assert torch.allclose(
+        z[0], torch.tensor(python_normals(seed, step, chain, n, stream), dtype=torch.float64), 0, 1e-13
+    )
 
 
 def test_the_last_block_carries_all_bits_of_stream_and_block() -> None:
@@ -134,7 +136,9 @@ def test_blocks_out_of_range_are_refused(n_blocks: int) -> None:
 
 def test_streams_never_share_a_counter() -> None:
     zero, ids = torch.tensor(0), torch.arange(500)
-    drawn = [tuple(w.tolist()) for s in range(256) for w in torch.stack(rng.words(zero, zero, ids[:20], 3, s), -1)[:, 0]]
+    drawn = [
+        tuple(w.tolist()) for s in range(256) for w in torch.stack(rng.words(zero, zero, ids[:20], 3, s), -1)[:, 0]
+    ]
     assert len(set(drawn)) == len(drawn)
     assert len(set(Stream)) == 4 and all(0 <= tag < 256 for tag in Stream)
 
@@ -406,4 +410,7 @@ def test_torchs_own_generator_is_left_alone() -> None:
     a = everything(torch.tensor(1), torch.tensor(2), torch.arange(10))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(999)
-    assert all(torch.equal(x, y) for x, y in zip(a, everything(torch.tensor(1), torch.tensor(2), torch.arange(10)), strict=True))
+    assert all(
+        torch.equal(x, y)
+        for x, y in zip(a, everything(torch.tensor(1), torch.tensor(2), torch.arange(10)), strict=True)
+    )

@@ -222,7 +222,6 @@ def test_dtype_and_to() -> None:
         ({"clamp": 3.0}, "clamp"),
         ({"backend": "warp"}, "backend"),
         ({"dtype": torch.int32}, "dtype"),
-        ({"decay": 0.5}, "decay"),
         ({"integrator": "heun"}, "integrator"),
         ({"device": "cuda:99"}, "device|CUDA"),
     ],
@@ -259,6 +258,14 @@ def test_sample_refuses(ask: dict[str, object], message: str) -> None:
 def test_wrong_event_is_refused_with_the_users_line() -> None:
     with pytest.raises(ce.UnsupportedEnergyError, match=r"\[4, 3\].*test_samplers.py"):
         dynamics(Net()).sample(x=torch.zeros(5, 3))
+
+
+def test_decay_has_no_effect_and_says_so() -> None:
+    with pytest.warns(UserWarning, match="decay"):
+        sampler = dynamics(decay=0.5)
+    seeds = [torch.Generator().manual_seed(1) for _ in range(2)]
+    outs = [s.sample(dim=2, n_samples=3, generator=g) for s, g in zip((sampler, dynamics()), seeds, strict=True)]
+    assert torch.equal(*outs)
 
 
 def test_model_must_be_callable() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import CASES, DTYPES, Case, builds, sampler_of, same_bits, same_state, traced_energy
+from cases import CASES, DTYPES, Case, builds, same_bits, same_state, shared_sampler, traced_energy
 from torch import Tensor, nn
 
 import compiled_ebm as ce
@@ -225,7 +225,7 @@ def test_negative_control_these_are_not_refused(name: str) -> None:
     x = points()
     with torch.no_grad():
         want = energy(x)
-    assert torch.allclose(traced_energy(build(energy), x), want, rtol=1e-6, equal_nan=True)
+    assert torch.allclose(traced_energy(build(energy), x), want, rtol=1e-5, equal_nan=True)
 
 
 def test_distributions_need_their_validation_off() -> None:
@@ -292,7 +292,7 @@ def test_energy_and_transition_must_be_what_they_say() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_traced_program_gives_energy_and_gradient(case: Case) -> None:
     """float64, against the user's own code on the whole batch; what the compiled backends start from."""
-    sampler = sampler_of(case, "eager", torch.float64)
+    sampler = shared_sampler(case.name, "eager", torch.float64)
     state = sampler.run(sampler.init(n_chains=16, seed=5), 0).state
     program, _ = sampler._builds.get({}, 16)
     x, energy, grad, failed_at = program.init.batched()(state.positions, torch.tensor(0), *program.init.constants([]))
@@ -391,10 +391,16 @@ IN_PLACE_CHANGES: dict[str, Callable[[Held], Any]] = {
 }
 
 
+@functools.cache
+def held() -> tuple[Held, ce.Sampler]:
+    """One for all changes that must not rebuild."""
+    energy = Held()
+    return energy, build(energy)
+
+
 @pytest.mark.parametrize("name", IN_PLACE_CHANGES)
 def test_changed_in_place_is_live_without_a_rebuild(name: str) -> None:
-    energy = Held()
-    sampler = build(energy)
+    energy, sampler = held()
     state = assert_follows(sampler, energy, sampler.init(points()))
     before = state.energy.clone()
     IN_PLACE_CHANGES[name](energy)
@@ -739,7 +745,9 @@ def test_kwargs_per_chain_and_shared() -> None:
     assert torch.allclose(state.positions, x - 0.05 * 2 * weight * (x - centres), atol=1e-6)
     assert torch.allclose(traced_energy(sampler, x, kwargs), conditional(x, **kwargs))
     for i in range(6):  # every chain its own centre, the weight for all of them
-        alone = sampler.run(sampler.init(x[i : i + 1]), 1, model_kwargs={"centre": centres[i : i + 1], "weight": weight})
+        alone = sampler.run(
+            sampler.init(x[i : i + 1]), 1, model_kwargs={"centre": centres[i : i + 1], "weight": weight}
+        )
         assert torch.allclose(alone.state.positions[0], state.positions[i], atol=1e-6)
     shared = {"centre": torch.ones(3), "weight": weight}
     together = sampler.run(sampler.init(x), 1, model_kwargs=shared).state

@@ -33,10 +33,10 @@ def step_inputs(
 
 
 def noise_buffers(program: ChainProgram, n_steps: int, ids: Tensor) -> NoiseDraw:
-    """Uninitialised room for the noise of several steps: normals ``[k, n, *event]`` and uniforms ``[k, n, m]``."""
+    """Room, filled with zeros, for the noise of several steps: normals ``[k, n, *event]`` and uniforms ``[k, n, m]``."""
     steps = torch.zeros((n_steps, 1), dtype=torch.int64, device=ids.device)
     seed = torch.zeros((), dtype=torch.int64, device=ids.device)
-    return NoiseDraw(*(torch.empty_like(t) for t in draw_noise(program, seed, steps, ids.expand(n_steps, -1))))
+    return NoiseDraw(*(torch.zeros_like(t) for t in draw_noise(program, seed, steps, ids.expand(n_steps, -1))))
 
 
 def batched_noise(program: ChainProgram, example: Sequence[Tensor]) -> fx.GraphModule:
@@ -82,6 +82,7 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
             step.add_(1)
 
     graph = _flat(advance, example)
+    _materialise_scatter_targets(graph)
     _expand_skinny_products(graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
@@ -112,6 +113,30 @@ def _no_vmap_fallback() -> Iterator[None]:
         yield
     finally:
         functorch._set_vmap_fallback_enabled(was_on)
+
+
+def _materialise_scatter_targets(module: fx.GraphModule) -> None:
+    """Give every scatter a target with memory of its own.
+
+    Mapping over chains expands an unbatched target to all of them with stride 0. Inductor (torch 2.13) keeps the
+    stride for the result's buffer, so that all chains would add into one row.
+    """
+    aten, graph = torch.ops.aten, module.graph
+    scatters = {
+        overload
+        for packet in (aten.index_put, aten._unsafe_index_put, aten.scatter, aten.scatter_add, aten.scatter_reduce)
+        for overload in (getattr(packet, name) for name in packet.overloads())
+    } | {aten.index_add.default, aten.index_copy.default}
+    for node in list(graph.nodes):
+        if node.target not in scatters:
+            continue
+        target = node.args[0]
+        value = target.meta["val"]
+        if any(stride == 0 and size > 1 for stride, size in zip(value.stride(), value.shape, strict=True)):
+            with graph.inserting_before(node):
+                owned = graph.call_function(aten.clone.default, (target,), {"memory_format": torch.contiguous_format})
+            owned.meta = {**target.meta, "val": value.contiguous()}
+            node.replace_input_with(target, owned)
 
 
 def _expand_skinny_products(module: fx.GraphModule) -> None:

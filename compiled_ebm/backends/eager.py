@@ -7,6 +7,7 @@ breakpoints and prints in it work. Nothing here is traced, which is what makes i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from compiled_ebm import captures
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.noise import draw_noise
 from compiled_ebm.target import BatchTarget, Energy
-from compiled_ebm.trace import ChainProgram, guarded_init, guarded_step
+from compiled_ebm.trace import ChainProgram, guarded_init, guarded_step, mutations_undone
 from compiled_ebm.transitions.base import NoiseDraw
 
 __all__ = ["EagerLaunch", "compile"]
@@ -53,8 +54,9 @@ class _OverChains(torch.autograd.Function):
 class _MappedTarget:
     """One chain's density inside ``vmap``."""
 
-    def __init__(self, batch: BatchTarget) -> None:
+    def __init__(self, batch: BatchTarget, around_call: Callable[[], AbstractContextManager[None]]) -> None:
         self._batch = batch
+        self._around_call = around_call
 
     def energy(self, x: Tensor) -> Tensor:
         return self._over_chains(lambda rows: (self._batch.energy(rows),), x)[0]
@@ -63,10 +65,13 @@ class _MappedTarget:
         energy, grad = self._over_chains(self._batch.energy_and_grad, x)
         return energy, grad
 
-    @staticmethod
-    def _over_chains(run: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, ...]:
+    def _over_chains(self, run: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, ...]:
+        def call(rows: Tensor) -> tuple[Tensor, ...]:
+            with self._around_call():
+                return run(rows)
+
         apply: Callable[..., tuple[Tensor, ...]] = _OverChains.apply
-        return apply(run, x)
+        return apply(call, x)
 
 
 class EagerLaunch:
@@ -102,7 +107,9 @@ class EagerLaunch:
         kwargs: dict[str, Any] = dict(p.kwargs.constants)
         names = (*p.kwargs.per_chain, *p.kwargs.shared)
         kwargs |= {k: self._cast(v) for k, v in zip(names, (*chains.chain_kwargs, *chains.shared_kwargs), strict=True)}
-        return _MappedTarget(BatchTarget(self._energy, kwargs, p.compute_dtype, p.carry_dtype))
+        # an energy with a state of its own (spectral norm in train mode) sees the same one at every call
+        around = (lambda: mutations_undone(self._slots, [])) if p.notes else nullcontext
+        return _MappedTarget(BatchTarget(self._energy, kwargs, p.compute_dtype, p.carry_dtype), around)
 
     def _cast(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._program.compute_dtype) if tensor.dtype.is_floating_point else tensor

@@ -141,5 +141,5 @@ def _checked_clamp(clamp: object) -> tuple[float, float]:
     except (TypeError, ValueError) as error:
         raise TypeError(f"clamp: expected two numbers (lo, hi), got {clamp!r}") from error
     if not lo < hi:
-        raise ValueError(f"clamp: expected lo < hi, got ({lo}, {hi}); swap the bounds or use None")
+        raise ValueError(f"clamp: clamp min must be < max, got ({lo}, {hi}); swap the bounds or use None")
     return lo, hi
