@@ -24,6 +24,8 @@ from compiled_ebm.samplers import LangevinDynamics
 from compiled_ebm.state import ChainState, RunResult, RunStats
 from compiled_ebm.transitions import Langevin, Noise, Transition
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AckleyModel",
     "BackendUnavailableError",
@@ -50,6 +52,7 @@ __all__ = [
     "StyblinskiTangModel",
     "Transition",
     "UnsupportedEnergyError",
+    "__version__",
     "build_sampler",
     "schedules",
 ]

@@ -131,6 +131,8 @@ def resolve_device(device: torch.device | str | None, slots: list[captures.Slot]
         found = next((d for d in held if d.type == "cuda"), torch.device("cpu"))
     if found.type not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cpu' or 'cuda', got {str(found)!r}")
+    if found.type == "cpu":
+        return torch.device("cpu")
     if found.type == "cuda":
         if not torch.cuda.is_available():
             raise ValueError(
@@ -171,7 +173,12 @@ class _Builds:
         self._history: list[str] = []
         self.count = 0
         self.seconds = 0.0
-        self.backend, self._why = self._choose()
+        self._backend, self._why = self._choose()
+
+    @property
+    def backend(self) -> str:
+        """The backend in use."""
+        return self._backend
 
     def _choose(self) -> tuple[str, str]:
         if self._asked != "auto":
@@ -206,7 +213,7 @@ class _Builds:
                 model_kwargs=model_kwargs,
             )
             program = self._trace(spec, rows)
-            self._built[key] = (program, BACKENDS[self.backend].compile(program, self._energy))
+            self._built[key] = (program, BACKENDS[self._backend].compile(program, self._energy))
             self._slots = captures.find_slots(self._energy)
             self.count += 1
             self.seconds += time.perf_counter() - begin
@@ -258,7 +265,7 @@ class _Builds:
         except UnsupportedEnergyError as error:
             if self._asked != "auto":
                 raise
-            self.backend, self._why = "eager", f"auto; not inductor: {error}"
+            self._backend, self._why = "eager", f"auto; not inductor: {error}"
             fallback = eager.compile(program, self._energy)
             self._built = {k: (p, fallback if p is program else old) for k, (p, old) in self._built.items()}
             self._last = (program, fallback)
@@ -273,7 +280,7 @@ class _Builds:
     def explain(self) -> str:
         """Backend and why, what is compiled, builds and their reasons."""
         lines = [
-            f"backend        {self.backend} ({self._why})",
+            f"backend        {self._backend} ({self._why})",
             f"transition     {self._transition}",
             f"event shape    {self._event_shape}, device {self._device}",
             f"dtype          {self._dtype} in and out, carried in {self.carry_dtype}, energy in {self._compute_dtype}",

@@ -6,7 +6,6 @@ What a user can get wrong is one line on stderr and exit code 2; Ctrl-C is 130, 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import inspect
 import io
 import math
@@ -36,7 +35,7 @@ try:
 except ImportError as error:
     raise ImportError("the command line needs typer and rich: pip install typer rich") from error
 
-from compiled_ebm import captures
+from compiled_ebm import __version__, captures
 from compiled_ebm.builder import BACKENDS, DTYPES, build_sampler
 from compiled_ebm.draws import plot, save
 from compiled_ebm.draws.summary import summarise, summary_table
@@ -351,7 +350,7 @@ def root(
 ) -> None:
     """Compiled many-chain sampling of PyTorch energies: p(x) ∝ exp(−E(x))."""
     if version:
-        print(f"compiled-ebm {_version()} (torch {torch.__version__}, Python {platform.python_version()})")
+        print(f"compiled-ebm {__version__} (torch {torch.__version__}, Python {platform.python__version__})")
         raise typer.Exit()
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
@@ -495,25 +494,13 @@ def _metadata(sampler: Sampler, result: RunResult, energy: str, thin: int | None
         "seed": result.state.seed,
         "dtype": str(sampler.dtype).removeprefix("torch."),
         "device": sampler.device,
-        "backend": _backend(sampler).partition(" ")[0],
-        "compiled_ebm": _version(),
+        "backend": sampler.backend,
+        "compiled_ebm": __version__,
         "torch": torch.__version__,
-        "python": platform.python_version(),
+        "python": platform.python__version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     return {name: str(fact) for name, fact in facts.items()}
-
-
-def _backend(sampler: Sampler) -> str:
-    """The backend and why, from the first line of ``explain()``."""
-    return sampler.explain().partition("\n")[0].removeprefix("backend").strip()
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("compiled_ebm")
-    except importlib.metadata.PackageNotFoundError:
-        return "from source"
 
 
 def _megabytes(path: Path) -> str:
@@ -548,7 +535,7 @@ def _report(sampler: Sampler, result: RunResult, trace_seconds: float, files: li
         "chains": f"{stats.n_chains:,}",
         "steps": f"{stats.n_steps:,}",
         "device": f"{device} ({about})",
-        "backend": _backend(sampler),
+        "backend": sampler.backend,
         "build": f"{trace_seconds + stats.build_seconds:.2f} s",
         "run": f"{stats.run_seconds:.3g} s",
         "chain-steps/s": f"{stats.chain_steps_per_second:.3g}",

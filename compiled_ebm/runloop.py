@@ -37,7 +37,7 @@ def _deferred_interrupt() -> Iterator[_Interrupt]:
         yield flag
         return
     previous = signal.getsignal(signal.SIGINT)
-    if previous is None:  # installed from C: not ours to replace
+    if previous in (None, signal.SIG_IGN):  # installed from C, or ignored as under nohup: not ours to replace
         yield flag
         return
 
@@ -58,27 +58,28 @@ def advance(
     chains: Chains,
     n_chains: int,
     first_step: int,
-    hyper: Tensor,
+    n_steps: int,
+    hyper: Callable[[int, int], Tensor],
     *,
     thin: int | None,
     collector: Collector | None,
     report: Callable[[int], None],
 ) -> tuple[int, int]:
-    """Do ``hyper.shape[0]`` steps in launches sized to about 100 ms.
+    """Do ``n_steps`` steps in launches sized to about 100 ms.
 
     Args:
         launch: Compiled code.
         chains: Buffers to advance in place.
         n_chains: Rows that are chains; the rest is padding.
         first_step: The step index of the first step.
-        hyper: ``[n_steps, n_hyper]``, on the device.
+        n_steps: How many.
+        hyper: ``(done, count)`` to the next ``count`` steps' hyper-parameters, ``[count, n_hyper]`` on the device.
         thin, collector: Keep every thin-th step's draws, if given.
         report: Called with the number of steps done, after each launch.
 
     Returns:
         Steps done (fewer than asked after Ctrl-C) and launches made.
     """
-    n_steps = hyper.shape[0]
     done = n_launches = 0
     wanted = _FIRST_LAUNCH_STEPS
     with _deferred_interrupt() as interrupt:
@@ -88,7 +89,7 @@ def advance(
             if thin is not None and collector is not None:
                 keep, count = _keep(chains, n_chains, thin, done, count)
             begin = time.perf_counter()
-            launch(chains, first_step + done, hyper[done : done + count], keep)
+            launch(chains, first_step + done, hyper(done, count), keep)
             launch.synchronize()
             seconds = time.perf_counter() - begin
             done += count

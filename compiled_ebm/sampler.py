@@ -6,7 +6,7 @@ import math
 import operator
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, SupportsIndex
 
@@ -27,6 +27,8 @@ __all__ = ["Builds", "Sampler", "checked_int"]
 
 _MAX_STEPS = 1 << 32
 """The step is one 32-bit word of the noise's counter; beyond, noise would repeat."""
+_TABLE_STEPS = 1 << 22
+"""Steps whose hyper-parameters are evaluated before the run starts: 32 MiB a hyper-parameter."""
 _SLOW_COPY_BYTES_PER_SECOND = 10e9
 """About what a host-to-device copy reaches over PCIe; for the warning's estimate only."""
 
@@ -48,6 +50,10 @@ class Builds(Protocol):
 
     def source(self) -> str:
         """For :attr:`Sampler.source`."""
+
+    @property
+    def backend(self) -> str:
+        """The backend in use."""
 
     @property
     def seconds(self) -> float:
@@ -216,8 +222,7 @@ class Sampler:
         kwargs = self._checked_kwargs(self._model_kwargs if model_kwargs is None else model_kwargs)
         before = self._builds.seconds
         begin = time.perf_counter()
-        hyper = torch.stack(list(self._transition.hyper_table(state.step, n_steps)), dim=1)
-        hyper = hyper.to(device=self.device, dtype=self._carry)
+        hyper = self._hyper(state.step, n_steps)
         program, launch = self._builds.get(kwargs, state.n_chains)
         n_kept = n_steps // thin if thin else 0
         kept_here = n_kept if thin and collector is None else 0
@@ -241,6 +246,7 @@ class Sampler:
                 chains,
                 state.n_chains,
                 state.step,
+                n_steps,
                 hyper,
                 thin=thin,
                 collector=memory if collector is None else collector,
@@ -271,6 +277,21 @@ class Sampler:
                 "thin: expected a number of steps because a collector is given, got None; thin=1 keeps all"
             )
         return n_steps, thin
+
+    def _hyper(self, first_step: int, n_steps: int) -> Callable[[int, int], Tensor]:
+        """The hyper-parameters of a stretch of the run's steps, ``[count, n_hyper]`` on the device.
+
+        All of them are evaluated (and checked) at once, but for runs so long that the table itself would be large.
+        """
+
+        def table(first: int, count: int) -> Tensor:
+            columns = torch.stack(list(self._transition.hyper_table(first, count)), dim=1)
+            return columns.to(device=self.device, dtype=self._carry)
+
+        if n_steps > _TABLE_STEPS:
+            return lambda done, count: table(first_step + done, count)
+        whole = table(first_step, n_steps)
+        return lambda done, count: whole[done : done + count]
 
     def _checked_kwargs(self, model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(model_kwargs, Mapping):
@@ -352,6 +373,11 @@ class Sampler:
         state = self.init(x0, n_chains=n_chains, seed=seed)
         result = self.run(state, n_steps, thin, model_kwargs=model_kwargs, progress=progress)
         return result.state.x if result.draws is None else result.draws
+
+    @property
+    def backend(self) -> str:
+        """The backend in use: what ``auto`` chose, or what was asked for."""
+        return self._builds.backend
 
     def explain(self) -> str:
         """Which backend and why, what is compiled, how often and how long it was built."""

@@ -33,7 +33,7 @@ def step_inputs(
 
 
 def noise_buffers(program: ChainProgram, n_steps: int, ids: Tensor) -> NoiseDraw:
-    """Room, filled with zeros, for the noise of several steps: normals ``[k, n, *event]`` and uniforms ``[k, n, m]``."""
+    """Zeros with room for the noise of several steps: normals ``[k, n, *event]`` and uniforms ``[k, n, m]``."""
     steps = torch.zeros((n_steps, 1), dtype=torch.int64, device=ids.device)
     seed = torch.zeros((), dtype=torch.int64, device=ids.device)
     return NoiseDraw(*(torch.zeros_like(t) for t in draw_noise(program, seed, steps, ids.expand(n_steps, -1))))
@@ -121,12 +121,10 @@ def _materialise_scatter_targets(module: fx.GraphModule) -> None:
     Mapping over chains expands an unbatched target to all of them with stride 0. Inductor (torch 2.13) keeps the
     stride for the result's buffer, so that all chains would add into one row.
     """
-    aten, graph = torch.ops.aten, module.graph
-    scatters = {
-        overload
-        for packet in (aten.index_put, aten._unsafe_index_put, aten.scatter, aten.scatter_add, aten.scatter_reduce)
-        for overload in (getattr(packet, name) for name in packet.overloads())
-    } | {aten.index_add.default, aten.index_copy.default}
+    aten: Any = torch.ops.aten
+    graph = module.graph
+    packets = (aten.index_put, aten._unsafe_index_put, aten.scatter, aten.scatter_add, aten.scatter_reduce)
+    scatters = {getattr(packet, name) for packet in (*packets, aten.index_add) for name in packet.overloads()}
     for node in list(graph.nodes):
         if node.target not in scatters:
             continue

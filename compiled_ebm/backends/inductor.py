@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.batched import batched_noise, batched_step, noise_buffers, step_inputs
-from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
+from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
 
@@ -113,8 +113,8 @@ def _check_compiled(function: Callable[..., Any], graph: fx.GraphModule, example
         wrong = float((got - wanted)[both].abs().max() / scale.clamp_min(torch.finfo(wanted.dtype).tiny))
         if wrong > _LARGEST_DIFFERENCE or both.float().mean() < torch.isfinite(wanted).float().mean() - 0.1:
             raise UnsupportedEnergyError(
-                f"energy: torch.compile gives another result than the same operations uncompiled (by {wrong:.2g} of the "
-                "largest value): a fault of the compiler; use backend='eager', and please report the energy"
+                f"energy: torch.compile gives another result than the same operations uncompiled (by {wrong:.2g} of "
+                "the largest value): a fault of the compiler; use backend='eager', and please report the energy"
             )
 
 
@@ -249,8 +249,3 @@ def init_chains(program: ChainProgram, chains: Chains, step: int) -> None:
         values = body(part.state[0], *part.chain_kwargs, index, *constants)
         for buffer, value in zip((*part.state, part.failed_at), values, strict=True):
             buffer.copy_(value)
-
-
-def unavailable(reason: str) -> BackendUnavailableError:
-    """The error for an inductor backend asked for by name where it cannot run."""
-    return BackendUnavailableError(f"backend='inductor': {reason}; or use backend='eager'")

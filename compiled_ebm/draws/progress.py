@@ -20,7 +20,9 @@ def progress_bar(show: bool, n_steps: int, n_chains: int) -> Iterator[Callable[[
     except ImportError as error:
         raise ImportError("progress=True needs rich: pip install rich") from error
     columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[rate]}"), console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    hidden = not (console.is_terminal or console.is_jupyter)  # no control characters in a log file
+    with Progress(*columns, TextColumn("{task.fields[rate]}"), console=console, disable=hidden) as bar:
         task = bar.add_task("sampling", total=n_steps, rate="")
 
         def update(done: int) -> None:

@@ -1,0 +1,266 @@
+"""One traced function of one chain: record, make functional, split off what depends on captured tensors only."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from compiled_ebm import sourcelines
+from compiled_ebm.errors import UnsupportedEnergyError
+
+__all__ = ["ChainGraph", "peak_bytes", "trace_graph"]
+
+
+@dataclass(frozen=True, eq=False)
+class ChainGraph:
+    """One traced function of one chain.
+
+    ``body(*chain_inputs, *uniform_inputs, *constants)`` is pure. ``chain_inputs`` differ from chain to chain,
+    ``uniform_inputs`` do not. ``constants = prelude(*captured, *shared_kwargs)``.
+    """
+
+    body: fx.GraphModule
+    prelude: fx.GraphModule
+    captured: tuple[Tensor, ...]
+    n_chain_inputs: int
+    n_uniform_inputs: int
+    n_constants: int
+
+    def constants(self, shared: Sequence[Tensor]) -> list[Tensor]:
+        """What the body needs of the captured tensors, from their values as they are now."""
+        with torch.no_grad():
+            return [t.detach() for t in self.prelude(*self.captured, *shared)]
+
+    def batched(self) -> Callable[..., Any]:
+        """The body over a batch: chain inputs and all outputs get a leading chain dimension."""
+        dims = (0,) * self.n_chain_inputs + (None,) * (self.n_uniform_inputs + self.n_constants)
+        return torch.vmap(self.body, in_dims=dims)
+
+
+def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain: int, n_uniform: int) -> ChainGraph:
+    """Trace ``function`` on ``example``: chain inputs first, then uniform inputs, then shared keyword arguments."""
+    recorded = _record(function, example)
+    _refuse_random(recorded)
+    _refuse_masks(recorded)
+    captured = _lift_captured(recorded, len(example))
+    n_own = n_chain + n_uniform
+    flat = [*example[:n_own], *captured, *example[n_own:]]
+    functional = _functional(recorded, example, captured, n_own, flat)
+    body, prelude, n_constants = _split_prelude(functional, n_own)
+    return ChainGraph(body, prelude, captured, n_chain, n_uniform, n_constants)
+
+
+def _record(function: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphModule:
+    """First pass: the operations as they happen, each with the user's line."""
+    try:
+        with sourcelines.recording_metadata(), sourcelines.SourceRecorder(), sdpa_kernel(SDPBackend.MATH):
+            return make_fx(function)(*example)
+    except UnsupportedEnergyError:
+        raise
+    except Exception as error:
+        line = sourcelines.line_of_error(error)
+        if "data-dependent" in str(error) or "_local_scalar_dense" in str(error):
+            raise UnsupportedEnergyError(
+                f"energy: control flow on data at {line}: a Python value was taken from a tensor that depends on x; "
+                "use torch.where, torch.clamp or masks so that every chain runs the same operations"
+            ) from error
+        raise UnsupportedEnergyError(f"energy: cannot trace {line}: {type(error).__name__}: {error}") from error
+
+
+def _refuse_random(graph: fx.GraphModule) -> None:
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise UnsupportedEnergyError(
+                f"energy: random draw {node.target} at {sourcelines.line_of_node(node)}; E(x) must be the same at "
+                "every call: call model.eval() if this is dropout, or pass the random numbers in as model_kwargs"
+            )
+
+
+def _refuse_masks(graph: fx.GraphModule) -> None:
+    for node in graph.graph.nodes:
+        if node.op != "call_function":
+            continue
+        tags = getattr(node.target, "tags", ())
+        dynamic = torch.Tag.dynamic_output_shape in tags or torch.Tag.data_dependent_output in tags
+        if node.target is torch.ops.aten.index.Tensor:
+            indices = [i for i in node.args[1] if isinstance(i, fx.Node)]
+            dynamic = any(i.meta["val"].dtype in (torch.bool, torch.uint8) for i in indices)
+        if dynamic:
+            raise UnsupportedEnergyError(
+                f"energy: the shape of {node.target}'s result depends on data, at {sourcelines.line_of_node(node)}; "
+                "use torch.where(mask, a, b) or multiply by the mask, or index with integers found beforehand"
+            )
+
+
+def _lift_captured(recorded: fx.GraphModule, n_inputs: int) -> tuple[Tensor, ...]:
+    """Captured tensors become placeholders after the function's own inputs."""
+    graph = recorded.graph
+    last = [node for node in graph.nodes if node.op == "placeholder"][n_inputs - 1]
+    captured: dict[int, tuple[Tensor, fx.Node]] = {}
+    for node in list(graph.nodes):
+        if node.op != "get_attr":
+            continue
+        value = getattr(recorded, node.target)
+        if id(value) not in captured:
+            with graph.inserting_after(last):
+                last = graph.placeholder(f"captured_{len(captured)}")
+            captured[id(value)] = (value, last)
+        node.replace_all_uses_with(captured[id(value)][1])
+        graph.erase_node(node)
+    graph.lint()
+    recorded.recompile()
+    return tuple(value for value, _ in captured.values())
+
+
+def _functional(
+    recorded: fx.GraphModule,
+    example: Sequence[Tensor],
+    captured: Sequence[Tensor],
+    n_own: int,
+    flat: Sequence[Tensor],
+) -> fx.GraphModule:
+    """Second pass: no mutation, core ATen only; inputs in the order own, captured, shared kwargs."""
+
+    def run(*inputs: Tensor) -> Any:
+        own, held, shared = inputs[:n_own], inputs[n_own : n_own + len(captured)], inputs[n_own + len(captured) :]
+        return fx.Interpreter(recorded).run(*own, *shared, *held, enable_io_processing=False)
+
+    functional = torch.func.functionalize(run, remove="mutations")
+    with sourcelines.recording_metadata(), torch.no_grad():
+        graph = make_fx(functional, decomposition_table=_decompositions())(*(t.detach() for t in flat))
+    placeholders = {node for node in graph.graph.nodes if node.op == "placeholder"}
+    for node in list(graph.graph.nodes):
+        # functionalize ends with a copy into each input that was changed; captured tensors stay as they are
+        if node.target is torch.ops.aten.copy_.default and node.args[0] in placeholders:
+            node.replace_all_uses_with(node.args[1])
+            graph.graph.erase_node(node)
+    _canonicalise(graph)
+    return graph
+
+
+@functools.cache
+def _decompositions() -> Mapping[Any, Callable[..., Any]]:
+    table: Any = torch._decomp.core_aten_decompositions()
+    return dict(table.items())
+
+
+def _canonicalise(graph: fx.GraphModule) -> None:
+    """Drop operations that do nothing; give slices bounds that are not negative.
+
+    The batching rule of ``slice_scatter`` (torch 2.13) misreads a negative end.
+    """
+    aten = torch.ops.aten
+    for node in list(graph.graph.nodes):
+        same = node.target in (aten.alias.default, aten.detach.default, aten.lift_fresh_copy.default)
+        if node.target is aten.pow.Tensor_Scalar and node.args[1] == 1:
+            same = node.args[0].meta["val"].dtype == node.meta["val"].dtype
+        if node.target is aten.copy.default:
+            # functionalised in-place writes; it has no batching rule
+            with graph.graph.inserting_before(node):
+                _replace_copy(graph.graph, node)
+        elif same:
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+        elif node.target in (aten.slice.Tensor, aten.slice_scatter.default):
+            first = 1 if node.target is aten.slice.Tensor else 2  # where dim, start, end, step begin
+            given = [*node.args[first:], *(None,) * (first + 4 - len(node.args))]
+            dim, start, end, stride = given[0] or 0, given[1], given[2], given[3] or 1
+            size = node.args[0].meta["val"].shape[dim]
+            start, end, _ = slice(start, end, stride).indices(size)
+            node.args = (*node.args[:first], dim, start, max(start, end), stride)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+
+
+def _split_prelude(graph: fx.GraphModule, n_own: int) -> tuple[fx.GraphModule, fx.GraphModule, int]:
+    """Split off what depends on captured tensors only.
+
+    A node without any tensor input (``arange``, ``full``) goes where it is used.
+    """
+    nodes = list(graph.graph.nodes)
+    placeholders = [n for n in nodes if n.op == "placeholder"]
+    own, held = placeholders[:n_own], placeholders[n_own:]
+    from_chain: set[fx.Node] = set(own)
+    from_held: set[fx.Node] = set(held)
+    for node in nodes:
+        if node.op in ("placeholder", "output"):
+            continue
+        if any(i in from_chain for i in node.all_input_nodes):
+            from_chain.add(node)
+        elif node.op == "get_attr" or any(i in from_held for i in node.all_input_nodes):
+            from_held.add(node)
+    output = next(n for n in nodes if n.op == "output")
+    free = {n for n in nodes if n not in from_chain and n not in from_held and n.op == "call_function"}
+
+    def needs(user: fx.Node) -> bool:
+        return user in from_chain or user is output or (user in free)
+
+    boundary = [n for n in nodes if n in from_held and any(needs(user) for user in n.users)]
+
+    prelude_graph = fx.Graph()
+    prelude_env: dict[fx.Node, fx.Node] = {}
+    body_graph = fx.Graph()
+    body_env: dict[fx.Node, fx.Node] = {}
+    for node in held:
+        prelude_env[node] = prelude_graph.node_copy(node, lambda n: prelude_env[n])
+    for node in own:
+        body_env[node] = body_graph.node_copy(node, lambda n: body_env[n])
+    for i, node in enumerate(boundary):
+        new = body_graph.placeholder(f"constant_{i}")
+        new.meta = dict(node.meta)
+        body_env[node] = new
+    for node in nodes:
+        if node in free:
+            prelude_env[node] = prelude_graph.node_copy(node, lambda n: prelude_env[n])
+            body_env[node] = body_graph.node_copy(node, lambda n: body_env[n])
+        elif node in from_held and node.op != "placeholder":
+            prelude_env[node] = prelude_graph.node_copy(node, lambda n: prelude_env[n])
+        elif node in from_chain and node.op != "placeholder":
+            body_env[node] = body_graph.node_copy(node, lambda n: body_env[n])
+    prelude_graph.output(tuple(prelude_env[n] for n in boundary))
+    body_graph.output(fx.map_arg(output.args[0], lambda n: body_env[n]))
+    for part in (prelude_graph, body_graph):
+        part.eliminate_dead_code()
+        part.lint()
+    return fx.GraphModule(graph, body_graph), fx.GraphModule(graph, prelude_graph), len(boundary)
+
+
+def _replace_copy(graph: fx.Graph, node: fx.Node) -> None:
+    """``copy(target, source)`` as what it means: the source, in the target's shape and dtype."""
+    target, source = node.all_input_nodes[0].meta["val"], node.all_input_nodes[-1]
+    value = source.meta["val"]
+    if value.dtype != target.dtype:
+        source = graph.call_function(torch.ops.aten._to_copy.default, (source,), {"dtype": target.dtype})
+        value = value.to(target.dtype)
+        source.meta = {**node.meta, "val": value}
+    if value.shape != target.shape:
+        source = graph.call_function(torch.ops.aten.expand.default, (source, list(target.shape)))
+        source.meta = {**node.meta, "val": value.expand(target.shape)}
+    node.replace_all_uses_with(source)
+    graph.erase_node(node)
+
+
+def peak_bytes(graph: fx.GraphModule) -> int:
+    """Bytes that running the graph keeps alive at most, by the last use of each value."""
+    last_use: dict[fx.Node, int] = {}
+    nodes = list(graph.graph.nodes)
+    for position, node in enumerate(nodes):
+        for used in node.all_input_nodes:
+            last_use[used] = position
+    live = peak = 0
+    expiring: dict[int, int] = {}
+    for position, node in enumerate(nodes):
+        value = node.meta.get("val")
+        size = value.numel() * value.element_size() if isinstance(value, Tensor) else 0
+        live += size
+        expiring[last_use.get(node, position)] = expiring.get(last_use.get(node, position), 0) + size
+        peak = max(peak, live)
+        live -= expiring.pop(position, 0)
+    return peak
