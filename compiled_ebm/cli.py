@@ -350,7 +350,7 @@ def root(
 ) -> None:
     """Compiled many-chain sampling of PyTorch energies: p(x) ∝ exp(−E(x))."""
     if version:
-        print(f"compiled-ebm {__version__} (torch {torch.__version__}, Python {platform.python__version__})")
+        print(f"compiled-ebm {__version__} (torch {torch.__version__}, Python {platform.python_version()})")
         raise typer.Exit()
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
@@ -497,7 +497,7 @@ def _metadata(sampler: Sampler, result: RunResult, energy: str, thin: int | None
         "backend": sampler.backend,
         "compiled_ebm": __version__,
         "torch": torch.__version__,
-        "python": platform.python__version__,
+        "python": platform.python_version(),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     return {name: str(fact) for name, fact in facts.items()}
