@@ -235,6 +235,10 @@ class _Builds:
 
     def _drop_stale(self) -> None:
         """Forget what was built if a tensor was replaced, moved or re-typed, or a constant of the code changed."""
+        if any(not torch.equal(*pair) for p, _ in self._built.values() for pair in (*p.init.frozen, *p.step.frozen)):
+            self._history.append("rebuilt because a mask that the energy indexes with changed")
+            self._built.clear()
+            return
         changes = captures.changed([slot for slot in self._slots if slot.path not in self._volatile])
         if not changes:
             return

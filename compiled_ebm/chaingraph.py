@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from compiled_ebm import sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.masks import fold_masks
 
 __all__ = ["ChainGraph", "peak_bytes", "trace_graph"]
 
@@ -23,12 +24,14 @@ class ChainGraph:
     """One traced function of one chain.
 
     ``body(*chain_inputs, *uniform_inputs, *constants)`` is pure. ``chain_inputs`` differ from chain to chain,
-    ``uniform_inputs`` do not. ``constants = prelude(*captured, *shared_kwargs)``.
+    ``uniform_inputs`` do not. ``constants = prelude(*captured, *shared_kwargs)``. ``frozen`` pairs each captured
+    tensor whose values the trace depends on (constant masks) with those values.
     """
 
     body: fx.GraphModule
     prelude: fx.GraphModule
     captured: tuple[Tensor, ...]
+    frozen: tuple[tuple[Tensor, Tensor], ...]
     n_chain_inputs: int
     n_uniform_inputs: int
     n_constants: int
@@ -48,13 +51,13 @@ def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain
     """Trace ``function`` on ``example``: chain inputs first, then uniform inputs, then shared keyword arguments."""
     recorded = _record(function, example)
     _refuse_random(recorded)
-    _refuse_masks(recorded)
+    frozen = tuple((tensor, tensor.detach().clone()) for tensor in fold_masks(recorded))
     captured = _lift_captured(recorded, len(example))
     n_own = n_chain + n_uniform
     flat = [*example[:n_own], *captured, *example[n_own:]]
     functional = _functional(recorded, example, captured, n_own, flat)
     body, prelude, n_constants = _split_prelude(functional, n_own)
-    return ChainGraph(body, prelude, captured, n_chain, n_uniform, n_constants)
+    return ChainGraph(body, prelude, captured, frozen, n_chain, n_uniform, n_constants)
 
 
 def _record(function: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphModule:
@@ -80,22 +83,6 @@ def _refuse_random(graph: fx.GraphModule) -> None:
             raise UnsupportedEnergyError(
                 f"energy: random draw {node.target} at {sourcelines.line_of_node(node)}; E(x) must be the same at "
                 "every call: call model.eval() if this is dropout, or pass the random numbers in as model_kwargs"
-            )
-
-
-def _refuse_masks(graph: fx.GraphModule) -> None:
-    for node in graph.graph.nodes:
-        if node.op != "call_function":
-            continue
-        tags = getattr(node.target, "tags", ())
-        dynamic = torch.Tag.dynamic_output_shape in tags or torch.Tag.data_dependent_output in tags
-        if node.target is torch.ops.aten.index.Tensor:
-            indices = [i for i in node.args[1] if isinstance(i, fx.Node)]
-            dynamic = any(i.meta["val"].dtype in (torch.bool, torch.uint8) for i in indices)
-        if dynamic:
-            raise UnsupportedEnergyError(
-                f"energy: the shape of {node.target}'s result depends on data, at {sourcelines.line_of_node(node)}; "
-                "use torch.where(mask, a, b) or multiply by the mask, or index with integers found beforehand"
             )
 
 

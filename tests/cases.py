@@ -44,12 +44,11 @@ def silu_mlp() -> nn.Module:
 
 
 def conv_net() -> nn.Module:
-    features = (nn.Conv2d(1, 4, 3, padding=1), nn.Softplus(), nn.Conv2d(4, 6, 3, stride=2), nn.SiLU())
-    return Squeezed(nn.Sequential(*features, nn.Flatten(), nn.Linear(54, 1)))
+    return Squeezed(nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.Softplus(), nn.Flatten(), nn.Linear(36, 1)))
 
 
 def layer_norm() -> nn.Module:
-    return Squeezed(nn.Sequential(nn.Linear(6, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 1)))
+    return Squeezed(nn.Sequential(nn.Linear(4, 16), nn.LayerNorm(16), nn.GELU(), nn.Linear(16, 1)))
 
 
 class Attention(nn.Module):
@@ -57,7 +56,7 @@ class Attention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
         seen, _ = self.attention(x, x, x, need_weights=False)
@@ -65,15 +64,15 @@ class Attention(nn.Module):
 
 
 class DotProductAttention(nn.Module):
-    """``scaled_dot_product_attention`` by hand-made projections, causal."""
+    """``scaled_dot_product_attention``, causal."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.qkv = nn.Parameter(fixed(3, 4, 4, seed=4, scale=0.5))
+        self.query = nn.Parameter(fixed(4, 4, seed=4, scale=0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (x @ w for w in self.qkv)
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True).square().sum((1, 2)) + x.square().sum((1, 2))
+        seen = F.scaled_dot_product_attention(x @ self.query, x, x, is_causal=True)
+        return seen.square().sum((1, 2)) + x.square().sum((1, 2))
 
 
 def in_place(x: Tensor) -> Tensor:
@@ -87,23 +86,22 @@ def in_place(x: Tensor) -> Tensor:
     return total
 
 
-NEIGHBOURS = torch.tensor([[0, 1], [2, 3], [5, 7], [11, 13]])
+BONDS = torch.tensor([[0, 1], [2, 3], [5, 7], [5, 6]])
 
 
 def lattice(x: Tensor) -> Tensor:
-    """phi^4 on a 4x4 torus with extra bonds between some sites, by roll, flip and integer indices."""
-    hops = sum((x - x.roll(1, dim)).square().sum((1, 2)) for dim in (1, 2))
+    """phi^4 on a 2x4 torus with extra bonds between some sites, by roll, flip and integer indices with repeats."""
+    hops = (x - x.roll(1, 2)).square() + (x * x.flip(1)).sin()
     sites = x.flatten(1)
-    bonds = (sites[:, NEIGHBOURS[:, 0]] * sites[:, NEIGHBOURS[:, 1]]).sum(-1)
-    mirrored = (x * x.flip(1)).sum((1, 2))
-    return 0.5 * hops + 0.25 * x.pow(4).sum((1, 2)) + 0.3 * bonds + 0.1 * mirrored + x[:, ::2, 1:].cos().sum((1, 2))
+    bonds = sites[:, BONDS[:, 0]] * sites[:, BONDS[:, 1]]
+    return (0.5 * hops + 0.25 * x.pow(4)).sum((1, 2)) + 0.3 * bonds.sum(-1) + x[:, 1:, ::2].cos().sum((1, 2))
 
 
-GLOBAL_SHIFT = torch.tensor([0.1, -0.2, 0.3, 0.0, 0.5])
+GLOBAL_SHIFT = torch.tensor([0.1, -0.2, 0.3, 0.5])
 
 
 def closure() -> Callable[[Tensor], Tensor]:
-    matrix, held = fixed(5, 5, seed=6, scale=0.3), {"bias": [fixed(5, seed=7)]}
+    matrix, held = fixed(4, 4, seed=6, scale=0.3), {"bias": [fixed(4, seed=7)]}
 
     def energy(x: Tensor) -> Tensor:
         hidden = torch.tanh(x @ matrix + held["bias"][0])
@@ -117,7 +115,7 @@ class OwnGradient(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.centre = nn.Parameter(torch.tensor([0.5, -0.5, 1.0]))
+        self.centre = nn.Parameter(torch.tensor([0.5, -0.5, 1.0, 0.0]))
 
     def forward(self, x: Tensor) -> Tensor:
         return 0.5 * (x - self.centre).square().sum(-1)
@@ -181,9 +179,8 @@ def scalar_chain(x: Tensor) -> Tensor:
 
 
 def gaussian() -> ce.GaussianModel:
-    return ce.GaussianModel(
-        torch.tensor([0.5, -1.0, 2.0]), torch.tensor([[2, 0.3, -0.4], [0.3, 1, 0.2], [-0.4, 0.2, 1]])
-    )
+    root = fixed(4, 4, seed=8, scale=0.5)
+    return ce.GaussianModel(fixed(4, seed=9), root @ root.T + torch.eye(4))
 
 
 def mixture() -> ce.GaussianMixtureModel:
@@ -206,34 +203,32 @@ class Case:
         return rng.normals(torch.tensor(99), zero, torch.arange(n), numel, 77).reshape(n, *self.event)
 
 
+# Few different event sizes: the noise of one size is compiled once for all energies.
 CASES = [
     Case("harmonic", ce.HarmonicModel, (2,), 0.01),
-    Case("gaussian", gaussian, (3,), 0.01),
+    Case("gaussian", gaussian, (4,), 0.01),
     Case("double-well", ce.DoubleWellModel, (2,), 2e-3),
     Case("rosenbrock", lambda: ce.RosenbrockModel(1.0, 10.0), (4,), 1e-4),
-    Case("rastrigin", ce.RastriginModel, (3,), 1e-4),
+    Case("rastrigin", ce.RastriginModel, (4,), 1e-4),
     Case("mixture", mixture, (2,), 0.01),
     Case("funnel", lambda: ce.FunnelModel(dim=4), (4,), 1e-3),
     Case("mlp", lambda: ce.MLPModel(2, (64,), seed=5), (2,), 0.01),
     Case("mlp-silu", lambda: seeded(silu_mlp, 1), (8,), 0.01),
     Case("conv", lambda: seeded(conv_net, 2), (1, 8, 8), 0.01),
-    Case("layer-norm", lambda: seeded(layer_norm, 3), (6,), 0.01),
-    Case("attention", lambda: seeded(Attention, 4), (3, 8), 0.01),
-    Case("dot-product-attention", DotProductAttention, (3, 4), 0.01),
+    Case("layer-norm", lambda: seeded(layer_norm, 3), (4,), 0.01),
+    Case("attention", lambda: seeded(Attention, 4), (2, 4), 0.01),
+    Case("dot-product-attention", DotProductAttention, (2, 4), 0.01),
     Case("in-place", lambda: in_place, (4,), 5e-3),
-    Case("lattice", lambda: lattice, (4, 4), 5e-3),
-    Case("closure", closure, (5,), 0.01),
-    Case("own-gradient", OwnGradient, (3,), 0.01),
+    Case("lattice", lambda: lattice, (2, 4), 5e-3),
+    Case("closure", closure, (4,), 0.01),
+    Case("own-gradient", OwnGradient, (4,), 0.01),
     Case("function-old-style", lambda: lambda x: CubicOldStyle.apply(x), (4,), 0.01),
     Case("function-new-style", lambda: lambda x: CubicNewStyle.apply(x), (4,), 0.01),
-    Case("squared-score", lambda: squared_score, (3,), 2e-3),
-    Case("squared-score-functional", lambda: squared_score_functional, (3,), 2e-3),
+    Case("squared-score", lambda: squared_score, (2,), 2e-3),
+    Case("squared-score-functional", lambda: squared_score_functional, (2,), 2e-3),
     Case("scalar-chain", lambda: scalar_chain, (), 0.01),
 ]
 BY_NAME = {case.name: case for case in CASES}
-REPRESENTATIVE = ("mlp", "mixture", "lattice", "attention")
-"""A network, transcendental functions, indices, batched products: what the slower checks are done on."""
-
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 

@@ -17,7 +17,6 @@ from cases import (
     BY_NAME,
     CASES,
     DTYPES,
-    REPRESENTATIVE,
     SEED,
     Case,
     Reference,
@@ -93,7 +92,7 @@ def test_inductor_agrees_with_eager(case: Case) -> None:
 
 @slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", REPRESENTATIVE)
+@pytest.mark.parametrize("name", ["mlp", "mixture", "layer-norm"])
 def test_inductor_agrees_with_eager_in_other_dtypes(name: str, dtype: torch.dtype) -> None:
     check_agreement(BY_NAME[name], dtype)
 
@@ -135,7 +134,7 @@ def assert_rows(part: ce.ChainState, whole: ce.ChainState, first: int, stop: int
 BIT_CASES = [
     *(("eager", c.name, () if c.name in ("mlp", "mixture", "closure", "layer-norm", "conv") else slow) for c in CASES),
     ("inductor", "mlp", ()),
-    *(("inductor", name, slow) for name in ("mixture", "lattice", "attention", "conv", "layer-norm")),
+    *(("inductor", name, slow) for name in ("mixture", "conv", "layer-norm")),
 ]
 
 
@@ -168,7 +167,7 @@ def test_bits_do_not_depend_on_the_tile(backend: str) -> None:
     ("backend", "name"),
     [
         *(("eager", name) for name in ("mlp", "mixture", "conv")),
-        *(pytest.param("inductor", name, marks=slow) for name in ("mlp", "mixture", "attention")),
+        *(pytest.param("inductor", name, marks=slow) for name in ("mlp", "mixture")),
     ],
 )
 def test_bits_do_not_depend_on_the_number_of_threads(backend: str, name: str) -> None:
