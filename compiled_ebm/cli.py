@@ -5,7 +5,6 @@ What a user can get wrong is one line on stderr and exit code 2; Ctrl-C is 130, 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import io
 import math
@@ -13,19 +12,16 @@ import os
 import platform
 import re
 import sys
-import sysconfig
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 try:
     import typer
@@ -41,6 +37,7 @@ from compiled_ebm.draws import plot, save
 from compiled_ebm.draws.summary import summarise, summary_table
 from compiled_ebm.energies.registry import BUILTIN_ENERGIES
 from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning
+from compiled_ebm.named_energy import load_energy
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.state import RunResult
 from compiled_ebm.target import Energy
@@ -134,141 +131,6 @@ def main() -> None:
     app(prog_name="compiled-ebm")
 
 
-# --- the energy -------------------------------------------------------------------------------------------------------
-
-
-class _Target(NamedTuple):
-    energy: Energy
-    event_shape: tuple[int, ...]
-    device: torch.device | None
-    """None: where the energy's tensors are."""
-
-
-def _load(name: str, event_shape: str | None, dtype: torch.dtype, device: str | None) -> _Target:
-    """The built-in energy of that name, or the user's own ``module:attribute``."""
-    where = _device(device)
-    shape = None if event_shape is None else _shape(event_shape)
-    if name in BUILTIN_ENERGIES:
-        builtin = BUILTIN_ENERGIES[name]
-        # half precision is the sampler's to cast to, so that contours of the plot are smooth
-        wide = torch.float64 if dtype == torch.float64 else torch.float32
-        return _Target(builtin.factory(dtype=wide, device=where), shape or builtin.event_shape, where)
-    if ":" not in name:
-        near = get_close_matches(name, BUILTIN_ENERGIES, n=1)
-        _fail(
-            f"--energy: expected a built-in energy or module:attribute, got {name!r}"
-            + f"; built in are {', '.join(BUILTIN_ENERGIES)}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
-        )
-    found = _import(name)
-    energy = _call_factory(name, found)
-    if shape is None:
-        own = getattr(energy, "event_shape", getattr(found, "event_shape", None))
-        if own is None:
-            _fail(
-                f"--event-shape: expected the shape of one position, such as 2 or 1,28,28, got none; {name} has no "
-                "attribute event_shape that would tell"
-            )
-        shape = _shape(",".join(map(str, own if isinstance(own, (tuple, list)) else (own,))))
-    if isinstance(energy, nn.Module):
-        energy = energy.to(where)
-    elif device is None and captures.tensors(captures.find_slots(energy)):
-        return _Target(energy, shape, None)  # a function's tensors are not ours to move
-    return _Target(energy, shape, where)
-
-
-def _import(name: str) -> object:
-    """The object that ``module:attribute`` names, looked for in the current directory first."""
-    module_name, _, attribute = name.partition(":")
-    if module_name.endswith(".py") or "/" in module_name:
-        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
-        _fail(f"--energy: expected a module, got the file {module_name!r}; use {dotted}:{attribute or 'attribute'}")
-    if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
-        _fail(f"--energy: expected module:attribute, such as my_energies:MyModel, got {name!r}")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        found: object = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
-            _fail(f"--energy: no module {error.name!r} in {folder} or among the installed packages")
-        _fail(f"--energy: importing {module_name!r} raised {_raised(error)}")
-    except (Exception, SystemExit) as error:
-        _fail(f"--energy: importing {module_name!r} raised {_raised(error)}")
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            near = get_close_matches(part, dir(found), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            _fail(f"--energy: module {module_name!r} has no attribute {attribute!r}{hint}")
-        found = getattr(found, part)
-    return found
-
-
-def _call_factory(name: str, found: object) -> Energy:
-    """``found`` itself, or what it makes when it is a class or a function that needs no arguments."""
-    if not callable(found):
-        _fail(f"--energy: expected {name} to be a module, a function or a class, got {type(found).__name__}")
-    if isinstance(found, nn.Module):
-        return found
-    try:
-        parameters = inspect.signature(found).parameters.values()
-    except (TypeError, ValueError):  # written in C, and not told
-        return found
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if isinstance(found, type) and needed:
-        _fail(
-            f"--energy: expected {name} to need no arguments, got a class that needs {', '.join(needed)}; name an "
-            "instance, or a function without arguments that makes one"
-        )
-    if needed or (not isinstance(found, type) and any(p.kind is p.VAR_POSITIONAL for p in parameters)):
-        return found
-    try:
-        made: object = found()
-    except Exception as error:
-        _fail(f"--energy: {name}() raised {_raised(error)}")
-    if not callable(made):
-        _fail(f"--energy: expected {name}() to give a callable [n, *event] -> [n], got {type(made).__name__}")
-    return made
-
-
-def _raised(error: BaseException) -> str:
-    """``Type: message (at file:line)``, the line being the innermost of the user's own."""
-    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg} (at {error.filename}:{error.lineno})"
-    installed = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
-    ours = str(Path(__file__).parent)
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(("<", ours, *installed)):
-            return f"{told} (at {frame.filename}:{frame.lineno})"
-    return told
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"\s*[1-9]\d*\s*(,\s*[1-9]\d*\s*)*", text):
-        _fail(f"--event-shape: expected positive integers with commas between, such as 2 or 1,28,28, got {text!r}")
-    return tuple(int(size) for size in text.split(","))
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        _fail(f"--device: expected cpu, cuda or cuda:N, got {name!r}")
-    if device.type == "cpu":
-        return torch.device("cpu")  # cpu:0 would differ from where tensors then are
-    if (device.index or 0) >= torch.cuda.device_count():
-        _fail(
-            f"--device: expected cpu or a CUDA GPU of this machine, which has {torch.cuda.device_count()}, got {name!r}"
-        )
-    return device
-
-
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
@@ -333,7 +195,7 @@ def _build(
     kind = _DTYPES[_one_of("--dtype", dtype, tuple(_DTYPES))]
     _one_of("--backend", backend, _BACKENDS)
     transition = Langevin(step_size=step_size, noise_scale=noise_scale)
-    target = _load(energy, event_shape, kind, device)
+    target = load_energy(energy, event_shape, kind, device)
     sampler = build_sampler(
         target.energy, transition, target.event_shape, backend=backend, device=target.device, dtype=kind
     )

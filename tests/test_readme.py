@@ -29,3 +29,12 @@ def test_first_screen() -> None:
     commands = re.findall(r"^```sh\n(.*?)\n```", setup, flags=re.MULTILINE | re.DOTALL)
     assert commands == ["pip install . && python -m compiled_ebm sample", "pip install '.[test]' && pytest"]
     assert len(BLOCKS[0].strip().splitlines()) <= 14
+
+
+def test_table_is_made_from_the_newest_results() -> None:
+    """`python -m benchmarks.table` would change nothing, and there is a table."""
+    from benchmarks import table
+
+    text = README.read_text()
+    assert table.newest()
+    assert table.updated(text) == text

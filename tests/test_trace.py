@@ -331,6 +331,24 @@ def test_in_place_operations_on_intermediates(name: str) -> None:
     assert torch.allclose(gradient, state.carried[1], rtol=1e-12, atol=1e-12)
 
 
+def test_constant_masks_are_indices_and_live() -> None:
+    mask = torch.tensor([True, False, True])
+
+    def energy(x: Tensor) -> Tensor:
+        y = x * 1.0
+        y[:, ~mask] = 0.5
+        return x[:, mask].square().sum(-1) + 2.0 * y.pow(4).sum(-1)
+
+    sampler = build(energy)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    mask.copy_(torch.tensor([False, True, True]))
+    state = assert_follows(sampler, energy, state)
+    mask.copy_(torch.tensor([False, False, True]))
+    assert_follows(sampler, energy, state)
+    assert builds(sampler) == 3  # a mask's values decide the shapes
+    assert "mask" in sampler.explain()
+
+
 # -- what is live ----------------------------------------------------------------------------------------------------
 
 
