@@ -69,13 +69,21 @@ def philox4x32(
     k0, k1 = key
     c0, c1, c2, c3 = counter
     for _ in range(_ROUNDS):
-        # int64 products wrap modulo 2^64, which keeps all 64 bits of the unsigned product; the mask after the
-        # arithmetic shift drops the copies of the sign bit.
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1 = ((p1 >> 32) & _LOW32) ^ c1 ^ k0, p1 & _LOW32
-        c2, c3 = ((p0 >> 32) & _LOW32) ^ c3 ^ k1, p0 & _LOW32
+        (high0, low0), (high1, low1) = _multiply(c0, _MULTIPLIERS[0]), _multiply(c2, _MULTIPLIERS[1])
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = (k0 + _WEYL[0]) & _LOW32, (k1 + _WEYL[1]) & _LOW32
     return c0, c1, c2, c3
+
+
+def _multiply(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
+    """High and low words of ``word * multiplier``, without leaving int64.
+
+    The product of two words needs 64 unsigned bits. Signed overflow is undefined in C++, and a compiler that counts on
+    its absence drops the masks that would repair it (g++ under Inductor did, for words near 2^32). So half the range
+    is subtracted first: with an odd M,  w M = q + (M >> 1) 2^32  where  q = (w - 2^31) M + 2^31  fits in int64.
+    """
+    q = (word - (1 << 31)) * multiplier + (1 << 31)
+    return (q >> 32) + (multiplier >> 1), q & _LOW32
 
 
 def words(seed: Tensor, step: Tensor, chain: Tensor, n_blocks: int, stream: int) -> tuple[Tensor, ...]:

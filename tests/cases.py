@@ -63,16 +63,14 @@ class Attention(nn.Module):
         return (seen * x).sum((1, 2)) + 0.5 * x.square().sum((1, 2))
 
 
-class DotProductAttention(nn.Module):
-    """``scaled_dot_product_attention``, causal."""
+def causal_attention(x: Tensor) -> Tensor:
+    """``scaled_dot_product_attention`` itself."""
+    return F.scaled_dot_product_attention(x, 2 * x, x, is_causal=True).square().sum((1, 2)) + x.square().sum((1, 2))
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.query = nn.Parameter(fixed(4, 4, seed=4, scale=0.5))
 
-    def forward(self, x: Tensor) -> Tensor:
-        seen = F.scaled_dot_product_attention(x @ self.query, x, x, is_causal=True)
-        return seen.square().sum((1, 2)) + x.square().sum((1, 2))
+def no_batching_rule(x: Tensor) -> Tensor:
+    """``histc`` cannot be mapped over chains (torch 2.13); it changes nothing here."""
+    return x.square().sum(-1) + 0.0 * torch.histc(x.detach(), 4).sum()
 
 
 def in_place(x: Tensor) -> Tensor:
@@ -217,7 +215,6 @@ CASES = [
     Case("conv", lambda: seeded(conv_net, 2), (1, 8, 8), 0.01),
     Case("layer-norm", lambda: seeded(layer_norm, 3), (4,), 0.01),
     Case("attention", lambda: seeded(Attention, 4), (2, 4), 0.01),
-    Case("dot-product-attention", DotProductAttention, (2, 4), 0.01),
     Case("in-place", lambda: in_place, (4,), 5e-3),
     Case("lattice", lambda: lattice, (2, 4), 5e-3),
     Case("closure", closure, (4,), 0.01),
