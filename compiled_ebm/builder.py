@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from compiled_ebm import captures
 from compiled_ebm.backends import eager, inductor
 from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
-from compiled_ebm.probe import probe
+from compiled_ebm.probe import InconsistentEnergyError, check_trace, probe
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.target import Energy
 from compiled_ebm.trace import ChainProgram, KwargsSpec, trace
@@ -22,6 +23,10 @@ from compiled_ebm.transitions.base import Transition
 
 __all__ = ["BACKENDS", "DTYPES", "build_sampler", "check_names", "checked_shape", "resolve_device"]
 
+_BUILDING = threading.RLock()
+"""Tracing and compiling have state of their own in torch: one thread at a time."""
+_MAX_PROGRAMS = 16
+"""Programs kept, one for each shape and constant of ``model_kwargs``."""
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -169,7 +174,6 @@ class _Builds:
         self._built: dict[object, tuple[ChainProgram, Launch]] = {}
         self._last: tuple[ChainProgram, Launch] | None = None
         self._slots: list[captures.Slot] = []
-        self._volatile: set[str] = set()
         self._history: list[str] = []
         self.count = 0
         self.seconds = 0.0
@@ -196,6 +200,10 @@ class _Builds:
 
     def get(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
         """Program and launch for these keyword arguments; rebuilt if what the energy holds was replaced."""
+        with _BUILDING:
+            return self._get(model_kwargs, n_chains)
+
+    def _get(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
         self._drop_stale()
         spec = KwargsSpec.of(model_kwargs, n_chains)
         rows = {name: model_kwargs[name][0] for name in spec.per_chain}
@@ -203,16 +211,9 @@ class _Builds:
         key = (spec.per_chain, spec.shared, repr(spec.constants), *((t.shape, t.dtype) for t in rows.values()))
         if key not in self._built:
             begin = time.perf_counter()
-            notes = probe(
-                self._energy,
-                self._event_shape,
-                carry_dtype=self.carry_dtype,
-                compute_dtype=self._compute_dtype,
-                device=self._device,
-                spec=spec,
-                model_kwargs=model_kwargs,
-            )
-            program = self._trace(spec, rows)
+            program, notes = self._checked_program(spec, rows, model_kwargs)
+            while len(self._built) >= _MAX_PROGRAMS:
+                self._built.pop(next(iter(self._built)))
             self._built[key] = (program, BACKENDS[self._backend].compile(program, self._energy))
             self._slots = captures.find_slots(self._energy)
             self.count += 1
@@ -220,6 +221,27 @@ class _Builds:
             self._history += [note for note in notes if note not in self._history]
         self._last = self._built[key]
         return self._last
+
+    def _checked_program(
+        self, spec: KwargsSpec, rows: Mapping[str, Tensor], model_kwargs: Mapping[str, Any]
+    ) -> tuple[ChainProgram, list[str]]:
+        """Probe the energy, trace it, and compare the trace with it."""
+        options: dict[str, Any] = {
+            "carry_dtype": self.carry_dtype,
+            "compute_dtype": self._compute_dtype,
+            "device": self._device,
+            "spec": spec,
+            "model_kwargs": model_kwargs,
+        }
+        try:
+            probed = probe(self._energy, self._event_shape, **options)
+        except InconsistentEnergyError as error:
+            # what the trace says of a random draw or of control flow on data names the operation and the line
+            self._trace(spec, rows)
+            raise UnsupportedEnergyError(str(error)) from error
+        program = self._trace(spec, rows)
+        check_trace(program, probed)
+        return program, probed.notes
 
     def _trace(self, spec: KwargsSpec, rows: Mapping[str, Tensor]) -> ChainProgram:
         return trace(
@@ -239,12 +261,11 @@ class _Builds:
             self._history.append("rebuilt because a mask that the energy indexes with changed")
             self._built.clear()
             return
-        changes = captures.changed([slot for slot in self._slots if slot.path not in self._volatile])
+        changes = captures.changed(self._slots)
         if not changes:
             return
         if all(not isinstance(slot.value, Tensor) for slot, _ in changes) and self._same_programs():
-            # a counter, say: it changes and the traced step does not
-            self._volatile |= {slot.path for slot, _ in changes}
+            self._slots = captures.find_slots(self._energy)  # a counter, say: it changes and the traced step does not
             return
         self._history.append("rebuilt because " + ", ".join(f"{slot.path} {reason}" for slot, reason in changes))
         self._built.clear()
@@ -265,7 +286,8 @@ class _Builds:
     def prepare(self, program: ChainProgram, launch: Launch, chains: Chains) -> Launch:
         """Compile; where ``auto`` chose a backend that turns out not to take this energy, use eager and say so."""
         try:
-            self.seconds += launch.prepare(chains)
+            with _BUILDING:
+                self.seconds += launch.prepare(chains)
         except UnsupportedEnergyError as error:
             if self._asked != "auto":
                 raise
@@ -279,7 +301,8 @@ class _Builds:
     def checksum(self, program: ChainProgram, chains: Chains) -> tuple[int, ...]:
         """A position-dependent sum of the bits of every captured tensor and keyword argument."""
         held = (*program.step.captured, *chains.chain_kwargs, *chains.shared_kwargs)
-        return tuple(_checksum(t) for t in held)
+        code = (program.init.prelude.code, program.init.body.code, program.step.prelude.code, program.step.body.code)
+        return (hash(code), *(_checksum(t) for t in held))
 
     def explain(self) -> str:
         """Backend and why, what is compiled, builds and their reasons."""
@@ -328,5 +351,8 @@ def _checksum(tensor: Tensor) -> int:
     elif flat.dtype.is_complex:
         flat = torch.view_as_real(flat).reshape(-1)
     bits = flat.view(_BITS[flat.element_size()]).to(torch.int64)
-    weights = torch.arange(1, bits.numel() + 1, dtype=torch.int64, device=bits.device) * 0x9E3779B97F4A7C1
-    return int((bits * (weights | 1)).sum())
+    # a mix that is not linear: in a plain weighted sum, two flipped signs of float64 numbers would cancel
+    place = torch.arange(1, bits.numel() + 1, dtype=torch.int64, device=bits.device) * 0x1E3779B97F4A7C15
+    mixed = (bits ^ place) * 0x3F58476D1CE4E5B9
+    mixed = (mixed ^ (mixed >> 30)) * 0x14D049BB133111EB
+    return int((mixed ^ (mixed >> 27)).sum())

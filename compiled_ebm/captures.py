@@ -10,21 +10,24 @@ from __future__ import annotations
 import functools
 import sys
 import sysconfig
+import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 __all__ = ["Slot", "changed", "find_slots", "modules", "substituted", "tensors"]
 
-_SCALARS = (bool, int, float, complex, str)
+_SCALARS = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, np.generic, np.ndarray)
 _MAX_DEPTH = 8
 _MAX_CONTAINER = 256
 """Longer lists and dicts are data, not structure: their tensors are still inputs, only replacement goes unnoticed."""
+_SUBSTITUTING = threading.RLock()
 _MODULE_INTERNALS = set(vars(nn.Module())) - {"training"}
 _STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"]
 
@@ -37,10 +40,12 @@ class Slot:
     container: Any = field(repr=False)
     key: Any
     value: Any = field(repr=False)
-    facts: tuple[object, ...] = ()
+    facts: tuple[Any, ...] = ()
 
     def get(self) -> Any:
         """What the place holds now; None when it is gone."""
+        if self.container is None:  # part of something immutable
+            return self.value
         if isinstance(self.container, types.CellType):
             try:
                 return self.container.cell_contents
@@ -55,17 +60,20 @@ class Slot:
         """Put another value in the place."""
         if isinstance(self.container, types.CellType):
             self.container.cell_contents = value
-        else:
+        elif isinstance(self.container, (dict, list)):
             self.container[self.key] = value
 
 
 def _facts(value: Any) -> tuple[object, ...]:
-    return (value.dtype, value.device, tuple(value.shape)) if isinstance(value, Tensor) else ()
+    """What of a value may change while it stays the same object."""
+    if isinstance(value, Tensor):
+        return (value.dtype, value.device, tuple(value.shape))
+    return (value.copy(),) if isinstance(value, np.ndarray) else ()
 
 
 def find_slots(energy: Callable[..., Any]) -> list[Slot]:
     """Every place from which the energy can reach a tensor or a plain value."""
-    return list(_walk(energy, type(energy).__name__, set(), 0))
+    return list(_walk(energy, type(energy).__name__, {}, 0))
 
 
 def tensors(slots: list[Slot]) -> list[Slot]:
@@ -75,57 +83,64 @@ def tensors(slots: list[Slot]) -> list[Slot]:
 
 def changed(slots: list[Slot]) -> list[tuple[Slot, str]]:
     """Slots whose tensor was replaced, moved or re-typed, or whose plain value differs, each with the reason."""
-    found = []
-    for slot in slots:
-        now = slot.get()
-        if isinstance(slot.value, Tensor):
-            if now is not slot.value:
-                found.append((slot, "replaced"))
-            elif _facts(now) != slot.facts:
-                found.append((slot, f"now {now.dtype} on {now.device} with shape {tuple(now.shape)}"))
-        elif type(now) is not type(slot.value) or (now != slot.value and now is not slot.value):
-            found.append((slot, f"{slot.value!r} became {now!r}"))
-    return found
+    return [(slot, reason) for slot in slots if (reason := _change(slot))]
+
+
+def _change(slot: Slot) -> str | None:
+    now = slot.get()
+    if isinstance(slot.value, Tensor):
+        if now is not slot.value:
+            return "replaced"
+        return None if _facts(now) == slot.facts else f"now {now.dtype} on {now.device} with shape {tuple(now.shape)}"
+    if isinstance(slot.value, np.ndarray):
+        return None if now is slot.value and np.array_equal(now, slot.facts[0], equal_nan=True) else "changed"
+    if not isinstance(slot.value, _SCALARS):
+        return None if now is slot.value else "replaced"
+    same = type(now) is type(slot.value) and (now is slot.value or now == slot.value)
+    return None if same else f"{slot.value!r} became {now!r}"
 
 
 @contextmanager
 def substituted(slots: list[Slot], replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within the block, every tensor slot holds ``replace(tensor)``; one tensor is replaced by one tensor."""
     made: dict[int, Tensor] = {}
-    done: list[Slot] = []
-    try:
-        for slot in tensors(slots):
-            new = made.setdefault(id(slot.value), replace(slot.value))
-            if new is not slot.value:
-                done.append(slot)
-                slot.set(new)
+    swaps = [(slot, made.setdefault(id(slot.value), replace(slot.value))) for slot in tensors(slots)]
+    swaps = [(slot, new) for slot, new in swaps if new is not slot.value]
+    if not swaps:
         yield
-    finally:
-        for slot in done:
-            slot.set(slot.value)
+        return
+    with _SUBSTITUTING:  # the energy is the user's own object: two threads must not swap its tensors at once
+        try:
+            for slot, new in swaps:
+                slot.set(new)
+            yield
+        finally:
+            for slot, _ in swaps:
+                slot.set(slot.value)
 
 
 def modules(energy: Callable[..., Any]) -> list[nn.Module]:
     """Every ``nn.Module`` that the energy can reach."""
     found: list[nn.Module] = []
-    for _ in _walk(energy, "", set(), 0, found):
+    for _ in _walk(energy, "", {}, 0, found):
         pass
     return found
 
 
 def _walk(
-    obj: Any, path: str, seen: set[int], depth: int, found_modules: list[nn.Module] | None = None
+    obj: Any, path: str, seen: dict[int, Any], depth: int, found_modules: list[nn.Module] | None = None
 ) -> Iterator[Slot]:
+    """``seen`` keeps what was seen alive, since a temporary's id would be given to another object."""
     if id(obj) in seen or depth > _MAX_DEPTH:
         return
-    seen.add(id(obj))
+    seen[id(obj)] = obj
     if isinstance(obj, nn.Module) and found_modules is not None:
         found_modules.append(obj)
     for container, key, value, name in _children(obj):
         where = f"{path}.{name}" if path else name
-        if isinstance(value, (Tensor, *_SCALARS)):
+        if container is not None or isinstance(value, Tensor):
             yield Slot(where, container, key, value, _facts(value))
-        else:
+        if not isinstance(value, (Tensor, *_SCALARS)):
             yield from _walk(value, where, seen, depth + 1, found_modules)
 
 
@@ -134,7 +149,7 @@ def _children(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:
     if isinstance(obj, nn.Module):
         for group in ("_parameters", "_buffers", "_modules"):
             members = obj.__dict__[group]
-            yield from ((members, k, v, k) for k, v in members.items() if v is not None)
+            yield from ((members, k, v, k) for k, v in members.items())
         own = obj.__dict__
         yield from ((own, k, v, k) for k, v in list(own.items()) if k not in _MODULE_INTERNALS)
         yield from _class_functions(obj)
@@ -153,8 +168,7 @@ def _children(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:
         if len(obj) <= _MAX_CONTAINER:
             yield from ((obj, i, v, f"[{i}]") for i, v in enumerate(obj))
     elif isinstance(obj, tuple):
-        # tensors in a tuple cannot be replaced in place; only what they lead to matters
-        yield from ((None, None, v, f"[{i}]") for i, v in enumerate(obj) if not isinstance(v, (Tensor, *_SCALARS)))
+        yield from ((None, None, v, f"[{i}]") for i, v in enumerate(obj[:_MAX_CONTAINER]))
     elif _is_user_object(obj):
         own = obj.__dict__
         yield from ((own, k, v, k) for k, v in list(own.items()))
@@ -168,8 +182,9 @@ def _function_children(function: types.FunctionType) -> Iterator[tuple[Any, Any,
             yield cell, None, cell.cell_contents, name
         except ValueError:  # not filled yet: a function that refers to itself
             continue
-    if function.__kwdefaults__:
-        yield None, None, function.__kwdefaults__, "defaults"
+    for defaults in (function.__defaults__, function.__kwdefaults__):
+        if defaults:
+            yield None, None, defaults, "defaults"
     for name in sorted(_global_names(code)):
         if name in function.__globals__:
             value = function.__globals__[name]
@@ -186,12 +201,14 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 
 def _class_functions(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:
-    """The methods of the user's own classes: their globals are captured too."""
+    """The methods of the user's own classes, whose globals are captured too, and their plain attributes."""
     for cls in type(obj).__mro__:
         if _is_user_code(cls.__module__):
             for name, member in vars(cls).items():
                 if isinstance(member, types.FunctionType):
                     yield None, None, member, name
+                elif isinstance(member, (Tensor, *_SCALARS)) and not name.startswith("__"):
+                    yield vars(cls), name, member, name
 
 
 def _is_user_code(module_name: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,13 @@ def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain
 def _record(function: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphModule:
     """First pass: the operations as they happen, each with the user's line."""
     try:
-        with sourcelines.recording_metadata(), sourcelines.SourceRecorder(), sdpa_kernel(SDPBackend.MATH):
+        # fused kernels of attention and of recurrent nets have no decomposition
+        with (
+            sourcelines.recording_metadata(),
+            sourcelines.SourceRecorder(),
+            sdpa_kernel(SDPBackend.MATH),
+            _without_mkldnn(),
+        ):
             return make_fx(function)(*example)
     except UnsupportedEnergyError:
         raise
@@ -75,6 +82,17 @@ def _record(function: Callable[..., Any], example: Sequence[Tensor]) -> fx.Graph
                 "use torch.where, torch.clamp or masks so that every chain runs the same operations"
             ) from error
         raise UnsupportedEnergyError(f"energy: cannot trace {line}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _without_mkldnn() -> Iterator[None]:
+    """As ``torch.backends.mkldnn.flags(enabled=False)``, which warns about GPUs that are not there."""
+    was_on = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(was_on)
 
 
 def _refuse_random(graph: fx.GraphModule) -> None:

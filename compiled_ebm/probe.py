@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,30 @@ from torch import Tensor, nn
 from compiled_ebm import captures, sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.target import BatchTarget, Energy, own_gradient
-from compiled_ebm.trace import KwargsSpec, mutations_undone
+from compiled_ebm.trace import ChainProgram, KwargsSpec, mutations_undone
 
-__all__ = ["probe"]
+__all__ = ["InconsistentEnergyError", "Probed", "check_trace", "probe"]
 
-_N = 4
+_N = 11
+_BATCH_EPS, _TRACE_EPS = 200, 5000
+"""Rounding units that may lie between a batch and a chain alone, and between the energy and its decomposed trace."""
+_ALONE = 4
+"""Chains of the probe that are also evaluated by themselves."""
+
+
+class InconsistentEnergyError(UnsupportedEnergyError):
+    """The energy's values do not fit together; tracing it may tell why, by operation and line."""
+
+
+class Probed(NamedTuple):
+    """What the energy gave on the probe's positions, to compare its trace with."""
+
+    x: Tensor
+    chain_kwargs: list[Tensor]
+    shared_kwargs: list[Tensor]
+    energy: Tensor
+    grad: Tensor
+    notes: list[str]
 
 
 def probe(
@@ -27,11 +46,11 @@ def probe(
     device: torch.device,
     spec: KwargsSpec,
     model_kwargs: Mapping[str, Any],
-) -> list[str]:
-    """Compare a batch of four chains with itself and with the chains one by one.
+) -> Probed:
+    """Compare a batch of chains with itself and with the chains one by one.
 
     Returns:
-        Notes for ``explain()``: tensors that the energy changes in place.
+        Positions, values, and notes for ``explain()``: tensors that the energy changes in place.
 
     Raises:
         UnsupportedEnergyError: The energy fails, has the wrong output shape, draws random numbers, does not depend on
@@ -39,6 +58,8 @@ def probe(
     """
     generator = torch.Generator().manual_seed(1)
     x = torch.randn((_N, *event_shape), generator=generator, dtype=torch.float64).to(device=device, dtype=carry_dtype)
+    # from near the origin to far out, so that a branch on the size of x shows
+    x = x * torch.logspace(-1, 1.5, _N, device=device, dtype=carry_dtype).reshape(_N, *(1,) * len(event_shape))
     rows = torch.arange(_N, device=device)
     full: dict[str, Any] = dict(model_kwargs)
     for name in spec.per_chain:
@@ -66,25 +87,45 @@ def probe(
         with mutations_undone(slots, []), captures.substituted(slots, cast):
             again = _call(evaluate, rows, energy, event_shape)
     if not all(torch.equal(a, b) or bool(torch.isnan(a).any()) for a, b in zip(batch, again, strict=True)):
-        raise UnsupportedEnergyError(
+        raise InconsistentEnergyError(
             "energy: two calls with the same positions gave different values: it draws random numbers; E(x) must be "
             "the same at every call: call model.eval() if this is dropout, or pass random numbers in as model_kwargs"
         )
-    for i in range(_N):
+    for i in range(0, _N, _N // _ALONE):
         with mutations_undone(slots, []), captures.substituted(slots, cast):
             alone = _call(evaluate, rows[i : i + 1], energy, event_shape)
         for name, one, all_ in zip(("energy", "gradient"), alone, batch, strict=True):
             if not _close(one[0], all_[i], compute_dtype):
-                raise UnsupportedEnergyError(
+                raise InconsistentEnergyError(
                     f"energy: it couples chains: the {name} of chain {i} alone differs from that in a batch of {_N} "
                     f"(by {float((one[0] - all_[i]).abs().max()):.3g}); every chain must be a function of its own x: "
                     "look for means, norms or BatchNorm over the first dimension, or call model.eval()"
                 )
-    return notes
+    chain = [full[name] for name in spec.per_chain]
+    return Probed(x, chain, [full[name] for name in spec.shared], *batch, notes)
 
 
-def _close(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
-    tolerance = 200 * torch.finfo(dtype).eps
+def check_trace(program: ChainProgram, probed: Probed) -> None:
+    """Compare the trace with the energy itself, at positions other than the one that it was traced at.
+
+    Raises:
+        UnsupportedEnergyError: They differ: a value was taken out of a tensor in Python (``tolist``, ``numpy``).
+    """
+    step = torch.zeros((), dtype=torch.int64, device=probed.x.device)
+    constants = program.init.constants(probed.shared_kwargs)
+    for i in range(_N):
+        with torch.no_grad():
+            _, energy, *_ = program.init.body(probed.x[i], *(t[i] for t in probed.chain_kwargs), step, *constants)
+        if not _close(energy, probed.energy[i], program.compute_dtype, _TRACE_EPS):
+            raise UnsupportedEnergyError(
+                f"energy: its traced operations give {float(energy):.6g} where it gives "
+                f"{float(probed.energy[i]):.6g}: Python takes values out of tensors that depend on x (tolist, numpy, a "
+                "branch on the number of chains); write it with torch operations alone, or use torch.where"
+            )
+
+
+def _close(a: Tensor, b: Tensor, dtype: torch.dtype, units: int = _BATCH_EPS) -> bool:
+    tolerance = units * torch.finfo(dtype).eps
     scale = torch.maximum(a.abs().max(), b.abs().max()) if a.numel() else a.new_zeros(())
     same = torch.isclose(a, b, rtol=tolerance, atol=float(tolerance * scale.nan_to_num(0, 0, 0)), equal_nan=True)
     return bool(same.all())

@@ -131,9 +131,9 @@ class Sampler:
         first_chain = checked_int("first_chain", first_chain, 0, (1 << 63) - 1)
         first_step = checked_int("first_step", first_step, 0, _MAX_STEPS - 1)
         if x0 is not None:
-            if n_chains is not None and n_chains != len(x0):
-                raise ValueError(f"n_chains: expected {len(x0)} as x0 has, got {n_chains}; give x0 alone")
             positions = self._checked_positions(x0)
+            if n_chains is not None and n_chains != len(positions):
+                raise ValueError(f"n_chains: expected {len(positions)} as x0 has, got {n_chains}; give x0 alone")
             n_chains = positions.shape[0]
         elif n_chains is None:
             raise ValueError("x0, n_chains: expected one of them, got neither; for example n_chains=1000")
@@ -173,7 +173,7 @@ class Sampler:
                 stacklevel=3,
             )
         positions = x0.detach().to(device=self.device, dtype=self._carry, copy=True).contiguous()
-        bad = ~torch.isfinite(positions).flatten(1).all(dim=1)
+        bad = ~torch.isfinite(positions).reshape(len(positions), -1).all(dim=1)
         if bool(bad.any()):
             raise ValueError(
                 f"x0: expected finite positions, got NaN or inf in {int(bad.sum())} of {len(bad)} chains, the first "
@@ -285,8 +285,14 @@ class Sampler:
         """
 
         def table(first: int, count: int) -> Tensor:
-            columns = torch.stack(list(self._transition.hyper_table(first, count)), dim=1)
-            return columns.to(device=self.device, dtype=self._carry)
+            exact = torch.stack(list(self._transition.hyper_table(first, count)), dim=1)
+            rounded = exact.to(self._carry)
+            if not bool((torch.isfinite(rounded) & ((rounded == 0) == (exact == 0))).all()):
+                raise ValueError(
+                    f"transition: expected values within the range of {self._carry}, got {exact[0].tolist()} at the "
+                    f"first step of {self._transition}; choose larger or smaller ones, or dtype=torch.float64"
+                )
+            return rounded.to(self.device)
 
         if n_steps > _TABLE_STEPS:
             return lambda done, count: table(first_step + done, count)
@@ -296,10 +302,18 @@ class Sampler:
     def _checked_kwargs(self, model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(model_kwargs, Mapping):
             raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
-        return {
-            name: value.detach().to(self.device) if isinstance(value, Tensor) else value
-            for name, value in model_kwargs.items()
-        }
+        checked: dict[str, Any] = {}
+        for name, value in model_kwargs.items():
+            if isinstance(value, Tensor):
+                checked[name] = value.detach().to(self.device)
+            elif value is None or isinstance(value, (bool, int, float, str)):
+                checked[name] = value
+            else:
+                raise TypeError(
+                    f"model_kwargs[{name!r}]: expected a tensor, a number, a string or None, got "
+                    f"{type(value).__name__}; make it a tensor, or give each of its tensors a name of its own"
+                )
+        return checked
 
     def _buffers(self, program: ChainProgram, launch: Launch, state: ChainState, kwargs: Mapping[str, Any]) -> Chains:
         """Copies of the state's tensors, padded to the launch's capacity by repeating the first chain."""

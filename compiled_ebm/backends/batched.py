@@ -95,10 +95,8 @@ def _flat(function: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphMo
             # preserve_format: the graph is specialised to the strides it will be called with
             return make_fx(function)(*(t.clone() for t in example))
     except RuntimeError as error:
-        if "vmap" not in str(error):
-            raise
         raise UnsupportedEnergyError(
-            f"energy: an operation has no batching rule, so the inductor backend cannot map it over chains: {error}; "
+            f"energy: an operation cannot be mapped over chains for the inductor backend: {error}; "
             "use backend='eager', or write that operation with others"
         ) from error
 

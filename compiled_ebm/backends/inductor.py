@@ -84,7 +84,15 @@ def compile_graph(graph: fx.GraphModule, example: Sequence[Tensor]) -> tuple[Cal
         return _COMPILED[key], 0.0
     begin = time.perf_counter()
     function = torch.compile(graph, fullgraph=True, dynamic=False, options=_OPTIONS)
-    _check_compiled(function, graph, example)
+    try:
+        _check_compiled(function, graph, example)
+    except (UnsupportedEnergyError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise UnsupportedEnergyError(
+            f"energy: torch.compile cannot compile the step: {type(error).__name__}: {str(error)[:400]}; "
+            "use backend='eager', or write the operation with others"
+        ) from error
     if example[0].device.type == "cuda":
         torch.cuda.synchronize(example[0].device)
     _COMPILED[key] = function

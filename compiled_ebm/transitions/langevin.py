@@ -108,8 +108,10 @@ class Langevin:
         """One Euler-Maruyama step of one chain."""
         grad = state.grad
         if self.grad_clip is not None:
-            norm = grad.square().sum().sqrt()
-            grad = grad * torch.where(norm > self.grad_clip, self.grad_clip / norm, torch.ones_like(norm))
+            largest = grad.abs().amax() if grad.ndim else grad.abs()
+            unit = torch.where(largest > 0, largest, torch.ones_like(largest))  # or the squares would overflow
+            norm = unit * (grad / unit).square().sum().sqrt()
+            grad = torch.where(norm > self.grad_clip, grad / norm * self.grad_clip, grad)
         x = state.x - hyper.step_size * grad + hyper.noise_std * noise.normals
         if self.clamp is not None:
             # torch.clamp keeps NaN, so a diverged chain is still seen
@@ -136,10 +138,9 @@ class Langevin:
 def _checked_clamp(clamp: object) -> tuple[float, float]:
     if not isinstance(clamp, (tuple, list)) or len(clamp) != 2:
         raise TypeError(f"clamp: expected a pair (lo, hi) or None, got {clamp!r}; for example clamp=(-1.0, 1.0)")
-    try:
-        lo, hi = float(clamp[0]), float(clamp[1])
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"clamp: expected two numbers (lo, hi), got {clamp!r}") from error
+    if any(isinstance(bound, bool) or not isinstance(bound, (int, float)) for bound in clamp):
+        raise TypeError(f"clamp: expected two numbers (lo, hi), got {clamp!r}")
+    lo, hi = float(clamp[0]), float(clamp[1])
     if not lo < hi:
         raise ValueError(f"clamp: clamp min must be < max, got ({lo}, {hi}); swap the bounds or use None")
     return lo, hi
