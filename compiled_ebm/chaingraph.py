@@ -26,13 +26,15 @@ class ChainGraph:
 
     ``body(*chain_inputs, *uniform_inputs, *constants)`` is pure. ``chain_inputs`` differ from chain to chain,
     ``uniform_inputs`` do not. ``constants = prelude(*captured, *shared_kwargs)``. ``frozen`` pairs each captured
-    tensor whose values the trace depends on (constant masks) with those values.
+    tensor whose values the trace depends on (constant masks) with those values. ``host_reads`` are the
+    lines at which Python took values out of a tensor.
     """
 
     body: fx.GraphModule
     prelude: fx.GraphModule
     captured: tuple[Tensor, ...]
     frozen: tuple[tuple[Tensor, Tensor], ...]
+    host_reads: tuple[str, ...]
     n_chain_inputs: int
     n_uniform_inputs: int
     n_constants: int
@@ -50,7 +52,7 @@ class ChainGraph:
 
 def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain: int, n_uniform: int) -> ChainGraph:
     """Trace ``function`` on ``example``: chain inputs first, then uniform inputs, then shared keyword arguments."""
-    recorded = _record(function, example)
+    recorded, host_reads = _record(function, example)
     _refuse_random(recorded)
     frozen = tuple((tensor, tensor.detach().clone()) for tensor in fold_masks(recorded))
     captured = _lift_captured(recorded, len(example))
@@ -58,20 +60,21 @@ def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain
     flat = [*example[:n_own], *captured, *example[n_own:]]
     functional = _functional(recorded, example, captured, n_own, flat)
     body, prelude, n_constants = _split_prelude(functional, n_own)
-    return ChainGraph(body, prelude, captured, frozen, n_chain, n_uniform, n_constants)
+    return ChainGraph(body, prelude, captured, frozen, host_reads, n_chain, n_uniform, n_constants)
 
 
-def _record(function: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphModule:
-    """First pass: the operations as they happen, each with the user's line."""
+def _record(function: Callable[..., Any], example: Sequence[Tensor]) -> tuple[fx.GraphModule, tuple[str, ...]]:
+    """First pass: the operations as they happen, each with the user's line; lines that read values on the host."""
+    recorder = sourcelines.SourceRecorder()
     try:
         # fused kernels of attention and of recurrent nets have no decomposition
         with (
             sourcelines.recording_metadata(),
-            sourcelines.SourceRecorder(),
+            recorder,
             sdpa_kernel(SDPBackend.MATH),
             _without_mkldnn(),
         ):
-            return make_fx(function)(*example)
+            return make_fx(function)(*example), tuple(recorder.host_reads)
     except UnsupportedEnergyError:
         raise
     except Exception as error:
@@ -170,6 +173,9 @@ def _canonicalise(graph: fx.GraphModule) -> None:
             # functionalised in-place writes; it has no batching rule
             with graph.graph.inserting_before(node):
                 _replace_copy(graph.graph, node)
+        elif node.target is aten.as_strided_scatter.default:
+            with graph.graph.inserting_before(node):
+                _replace_strided_scatter(graph, node)
         elif same:
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
@@ -249,6 +255,35 @@ def _replace_copy(graph: fx.Graph, node: fx.Node) -> None:
         source = graph.call_function(torch.ops.aten.expand.default, (source, list(target.shape)))
         source.meta = {**node.meta, "val": value.expand(target.shape)}
     node.replace_all_uses_with(source)
+    graph.erase_node(node)
+
+
+def _replace_strided_scatter(module: fx.GraphModule, node: fx.Node) -> None:
+    """``as_strided_scatter`` into contiguous memory as a scatter by constant indices; it has no batching rule either."""
+    into, source = node.all_input_nodes[0], node.all_input_nodes[-1]
+    value = into.meta["val"]
+    if not value.is_contiguous():
+        return
+    given: tuple[Any, ...] = node.args
+    sizes, strides, offset = given[2], given[3], (given[4] if len(given) > 4 else 0) or 0
+    index = torch.full((), offset, dtype=torch.int64, device=value.device)
+    for size, stride in zip(sizes, strides, strict=True):
+        index = index.unsqueeze(-1) + stride * torch.arange(size, device=value.device)
+    name = f"_strided_{sum(key.startswith('_strided_') for key in vars(module))}"
+    setattr(module, name, index.reshape(-1))
+    graph, aten = module.graph, torch.ops.aten
+
+    def call(target: Callable[..., Any], args: tuple[Any, ...], val: Tensor) -> fx.Node:
+        new = graph.call_function(target, args)
+        new.meta = {**node.meta, "val": val}
+        return new
+
+    where = graph.get_attr(name)
+    where.meta = {**node.meta, "val": index.reshape(-1)}
+    flat = call(aten.reshape.default, (into, [value.numel()]), value.reshape(-1))
+    rows = call(aten.reshape.default, (source, [index.numel()]), source.meta["val"].reshape(-1))
+    put = call(aten.index_put.default, (flat, [where], rows), value.reshape(-1))
+    node.replace_all_uses_with(call(aten.reshape.default, (put, list(value.shape)), value))
     graph.erase_node(node)
 
 

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 __all__ = ["SourceRecorder", "line_of_error", "line_of_node", "recording_metadata"]
 
 _LIBRARY_ROOTS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+_HOST_READS = (Tensor.numpy, Tensor.tolist, Tensor.__array__)
 _EXAMPLE_ENERGIES = str(Path(__file__).parent / "energies")
 
 
@@ -64,6 +65,8 @@ class SourceRecorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._seen: set[Any] = set()
+        self.host_reads: list[str] = []
+        """Lines at which Python took values out of a tensor."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -71,6 +74,8 @@ class SourceRecorder(TorchFunctionMode):
         line = _current_user_line()
         if line is None:
             return func(*args, **(kwargs or {}))
+        if func in _HOST_READS and line not in self.host_reads:
+            self.host_reads.append(line)
         with _labelled(line):
             out = func(*args, **(kwargs or {}))
         for result in out if isinstance(out, (tuple, list)) else (out,):
