@@ -96,7 +96,8 @@ def build_sampler(
     where = resolve_device(device, slots)
     builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
     if model_kwargs is None:
-        builds.get({}, 1)
+        with torch.inference_mode(False):
+            builds.get({}, 1)
     elif not isinstance(model_kwargs, Mapping):
         raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
     return Sampler(builds, transition, shape, dtype, builds.carry_dtype, where, model_kwargs or {})
@@ -172,6 +173,7 @@ class _Builds:
         self._compute_dtype = compute_dtype
         self.carry_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self._built: dict[object, tuple[ChainProgram, Launch]] = {}
+        self._rows: dict[object, Mapping[str, Tensor]] = {}
         self._last: tuple[ChainProgram, Launch] | None = None
         self._slots: list[captures.Slot] = []
         self._history: list[str] = []
@@ -214,6 +216,7 @@ class _Builds:
             program, notes = self._checked_program(spec, rows, model_kwargs)
             while len(self._built) >= _MAX_PROGRAMS:
                 self._built.pop(next(iter(self._built)))
+            self._rows = {k: row for k, row in self._rows.items() if k in self._built} | {key: rows}
             self._built[key] = (program, BACKENDS[self._backend].compile(program, self._energy))
             self._slots = captures.find_slots(self._energy)
             self.count += 1
@@ -271,10 +274,8 @@ class _Builds:
         self._built.clear()
 
     def _same_programs(self) -> bool:
-        for program, _ in self._built.values():
-            if program.kwargs.per_chain or program.kwargs.shared:
-                return False
-            again = self._trace(program.kwargs, {})
+        for key, (program, _) in self._built.items():
+            again = self._trace(program.kwargs, self._rows[key])
             for old, new in ((program.init, again.init), (program.step, again.step)):
                 same_code = old.body.code == new.body.code and old.prelude.code == new.prelude.code
                 if not same_code or not all(

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 __all__ = ["Slot", "changed", "find_slots", "modules", "substituted", "tensors"]
 
@@ -56,11 +58,15 @@ class Slot:
         except (KeyError, IndexError):
             return None
 
+    def can_set(self) -> bool:
+        """Whether the place can be assigned."""
+        return isinstance(self.container, (types.CellType, dict, list))
+
     def set(self, value: Any) -> None:
         """Put another value in the place."""
         if isinstance(self.container, types.CellType):
             self.container.cell_contents = value
-        elif isinstance(self.container, (dict, list)):
+        else:
             self.container[self.key] = value
 
 
@@ -100,22 +106,44 @@ def _change(slot: Slot) -> str | None:
     return None if same else f"{slot.value!r} became {now!r}"
 
 
+class _Substitution(TorchFunctionMode):
+    """Every torch operation sees the replacement where the energy hands it the tensor."""
+
+    def __init__(self, replacements: dict[int, Tensor]) -> None:
+        super().__init__()
+        self._replacements = replacements
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        def swap(tensor: Tensor) -> Tensor:
+            return self._replacements.get(id(tensor), tensor)
+
+        args, kwargs = tree_map_only(Tensor, swap, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
 @contextmanager
 def substituted(slots: list[Slot], replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Within the block, every tensor slot holds ``replace(tensor)``; one tensor is replaced by one tensor."""
-    made: dict[int, Tensor] = {}
-    swaps = [(slot, made.setdefault(id(slot.value), replace(slot.value))) for slot in tensors(slots)]
-    swaps = [(slot, new) for slot, new in swaps if new is not slot.value]
-    if not swaps:
+    """Within the block the energy works with ``replace(tensor)`` for every tensor that it holds.
+
+    Places that can be assigned hold the replacement for the while, so that ``weight.dtype`` tells the truth; tensors
+    in tuples, partials and defaults are swapped as torch operations receive them. One thread at a time, since the
+    energy is the user's own object.
+    """
+    held = {id(slot.value): slot.value for slot in tensors(slots)}
+    replaced = {key: new for key, value in held.items() if (new := replace(value)) is not value}
+    if not replaced:
         yield
         return
-    with _SUBSTITUTING:  # the energy is the user's own object: two threads must not swap its tensors at once
+    places = [slot for slot in tensors(slots) if slot.can_set() and id(slot.value) in replaced]
+    with _SUBSTITUTING, _Substitution(replaced):
         try:
-            for slot, new in swaps:
-                slot.set(new)
+            for slot in places:
+                slot.set(replaced[id(slot.value)])
             yield
         finally:
-            for slot, _ in swaps:
+            for slot in places:
                 slot.set(slot.value)
 
 

@@ -259,7 +259,7 @@ def _replace_copy(graph: fx.Graph, node: fx.Node) -> None:
 
 
 def _replace_strided_scatter(module: fx.GraphModule, node: fx.Node) -> None:
-    """``as_strided_scatter`` into contiguous memory as a scatter by constant indices; it has no batching rule either."""
+    """``as_strided_scatter`` into contiguous memory as a scatter by constant indices; it has no batching rule."""
     into, source = node.all_input_nodes[0], node.all_input_nodes[-1]
     value = into.meta["val"]
     if not value.is_contiguous():
@@ -269,8 +269,8 @@ def _replace_strided_scatter(module: fx.GraphModule, node: fx.Node) -> None:
     index = torch.full((), offset, dtype=torch.int64, device=value.device)
     for size, stride in zip(sizes, strides, strict=True):
         index = index.unsqueeze(-1) + stride * torch.arange(size, device=value.device)
-    name = f"_strided_{sum(key.startswith('_strided_') for key in vars(module))}"
-    setattr(module, name, index.reshape(-1))
+    name = f"_strided_{len(module._buffers)}"
+    module.register_buffer(name, index.reshape(-1))
     graph, aten = module.graph, torch.ops.aten
 
     def call(target: Callable[..., Any], args: tuple[Any, ...], val: Tensor) -> fx.Node:

@@ -69,8 +69,8 @@ def _as_indices(recorded: fx.GraphModule, node: fx.Node, mask: fx.Node, frozen: 
 
 
 def _constant(recorded: fx.GraphModule, before: fx.Node, value: Tensor) -> fx.Node:
-    name = f"_folded_{sum(key.startswith('_folded_') for key in vars(recorded))}"
-    setattr(recorded, name, value)
+    name = f"_folded_{len(recorded._buffers)}"
+    recorded.register_buffer(name, value)
     with recorded.graph.inserting_before(before):
         constant = recorded.graph.get_attr(name)
     constant.meta = {**before.meta, "val": value}

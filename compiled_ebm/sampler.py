@@ -99,6 +99,7 @@ class Sampler:
             )
         self._transition = value
 
+    @torch.inference_mode(False)
     def init(
         self,
         x0: Tensor | None = None,
@@ -139,7 +140,7 @@ class Sampler:
             raise ValueError("x0, n_chains: expected one of them, got neither; for example n_chains=1000")
         n_chains = checked_int("n_chains", n_chains, 1, (1 << 63) - first_chain)
         self._check_memory(n_chains, 0)
-        ids = torch.arange(first_chain, first_chain + n_chains, dtype=torch.int64, device=self.device)
+        ids = first_chain + torch.arange(n_chains, dtype=torch.int64, device=self.device)
         if x0 is None:
             z = rng.normals(
                 _seed_tensor(seed, self.device),
@@ -187,6 +188,7 @@ class Sampler:
         per_chain = 4 * numel * self._carry.itemsize + 64 + n_kept * numel * self.dtype.itemsize + working
         check_fits(n_chains, per_chain, fixed, self.device, "their state" + (" and draws" if n_kept else ""))
 
+    @torch.inference_mode(False)
     def run(
         self,
         state: ChainState,

@@ -78,7 +78,8 @@ class BatchTarget:
         if self._gradient is not None:
             energy = self.energy(x)
             kwargs = {"model_kwargs": self._kwargs} if self._kwargs else {}
-            own = self._gradient(inner, **kwargs)
+            with torch.enable_grad():
+                own = self._gradient(inner, **kwargs)
             if not isinstance(own, Tensor) or own.shape != x.shape:
                 got = list(own.shape) if isinstance(own, Tensor) else type(own).__name__
                 raise UnsupportedEnergyError(

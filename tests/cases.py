@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -226,6 +227,25 @@ CASES = [
     Case("scalar-chain", lambda: scalar_chain, (), 0.01),
 ]
 BY_NAME = {case.name: case for case in CASES}
+EVERYDAY = (
+    "mlp",
+    "double-well",
+    "mixture",
+    "lattice",
+    "attention",
+    "in-place",
+    "own-gradient",
+    "squared-score",
+    "scalar-chain",
+)
+"""One of each kind: what is tested without the slow tests too."""
+
+
+def case_params(quick: tuple[str, ...] = EVERYDAY) -> list[Any]:
+    """All cases, those not named in ``quick`` marked slow."""
+    return [pytest.param(c, id=c.name, marks=() if c.name in quick else pytest.mark.slow) for c in CASES]
+
+
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 

@@ -17,11 +17,13 @@ from cases import (
     BY_NAME,
     CASES,
     DTYPES,
+    EVERYDAY,
     SEED,
     Case,
     Reference,
     builds,
     carry_of,
+    case_params,
     no_batching_rule,
     same_bits,
     same_state,
@@ -40,12 +42,7 @@ N, N_STEPS = 48, 10
 slow = pytest.mark.slow
 
 
-QUICK = ("mlp", "double-well", "lattice", "own-gradient")
-
-
-def case_params(quick: tuple[str, ...]) -> list[Any]:
-    """All cases, those not named in ``quick`` marked slow."""
-    return [pytest.param(c, id=c.name, marks=() if c.name in quick else slow) for c in CASES]
+QUICK = ("mlp", "double-well", "own-gradient", "function-old-style")
 
 
 NETWORKS = ("mlp-silu", "conv", "layer-norm", "attention")
@@ -57,11 +54,12 @@ def case_and_dtype_params() -> list[Any]:
         **dict.fromkeys(("mlp", "mixture", "lattice"), DTYPES),
         **dict.fromkeys(NETWORKS, (torch.float64, torch.bfloat16)),
     }
-    return [
-        pytest.param(c, dtype, id=f"{c.name}-{dtype}", marks=() if dtype == torch.float64 or c.name == "mlp" else slow)
-        for c in CASES
-        for dtype in others.get(c.name, (torch.float64,))
-    ]
+    found = []
+    for case in CASES:
+        for dtype in others.get(case.name, (torch.float64,)):
+            quick = case.name == "mlp" or (case.name in EVERYDAY and dtype == torch.float64)
+            found.append(pytest.param(case, dtype, id=f"{case.name}-{dtype}", marks=() if quick else slow))
+    return found
 
 
 @functools.cache
@@ -573,8 +571,11 @@ def test_overflow_of_the_compute_dtype_fails_the_chain(dtype: torch.dtype) -> No
 # -- the run loop ----------------------------------------------------------------------------------------------------
 
 
-def harmonic(backend: str = "eager", **options: Any) -> ce.Sampler:
+def fresh_harmonic(backend: str = "eager", **options: Any) -> ce.Sampler:
     return ce.build_sampler(ce.HarmonicModel(), ce.Langevin(0.1), (2,), backend=backend, **options)
+
+
+harmonic = functools.cache(fresh_harmonic)
 
 
 class InterruptsItself:
@@ -804,10 +805,10 @@ def test_auto_says_what_it_chose_and_why() -> None:
 def test_without_a_compiler_auto_is_eager_and_a_named_backend_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = replace(builder.BACKENDS["inductor"], why_unavailable=lambda device: "no C++ compiler was found")
     monkeypatch.setitem(builder.BACKENDS, "inductor", broken)
-    text = harmonic("auto").explain()
+    text = fresh_harmonic("auto").explain()
     assert re.search(r"backend +eager \(auto", text) and "not inductor: no C++ compiler was found" in text
     with pytest.raises(ce.BackendUnavailableError, match="backend='inductor': no C"):
-        harmonic("inductor")
+        fresh_harmonic("inductor")
 
 
 def test_auto_falls_back_where_an_operation_cannot_be_mapped_and_says_so() -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import (
-    CASES,
     DTYPES,
     Case,
     builds,
+    case_params,
     causal_attention,
     same_bits,
     same_state,
@@ -294,7 +294,7 @@ def test_energy_and_transition_must_be_what_they_say() -> None:
 # -- the traced program is the energy --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", case_params())
 def test_the_traced_program_gives_energy_and_gradient(case: Case) -> None:
     """float64, against the user's own code on the whole batch; what the compiled backends start from."""
     sampler = shared_sampler(case.name, "eager", torch.float64)

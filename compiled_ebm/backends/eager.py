@@ -7,7 +7,7 @@ breakpoints and prints in it work. Nothing here is traced, which is what makes i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -107,9 +107,14 @@ class EagerLaunch:
         kwargs: dict[str, Any] = dict(p.kwargs.constants)
         names = (*p.kwargs.per_chain, *p.kwargs.shared)
         kwargs |= {k: self._cast(v) for k, v in zip(names, (*chains.chain_kwargs, *chains.shared_kwargs), strict=True)}
-        # an energy with a state of its own (spectral norm in train mode) sees the same one at every call
-        around = (lambda: mutations_undone(self._slots, [])) if p.notes else nullcontext
-        return _MappedTarget(BatchTarget(self._energy, kwargs, p.compute_dtype, p.carry_dtype), around)
+        return _MappedTarget(BatchTarget(self._energy, kwargs, p.compute_dtype, p.carry_dtype), self._around_call)
+
+    @contextmanager
+    def _around_call(self) -> Iterator[None]:
+        """The energy sees its tensors in the compute dtype; where it keeps a state of its own, the same one again."""
+        undone = mutations_undone(self._slots, []) if self._program.notes else nullcontext()
+        with captures.substituted(self._slots, self._cast), undone:
+            yield
 
     def _cast(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._program.compute_dtype) if tensor.dtype.is_floating_point else tensor
@@ -123,8 +128,7 @@ class EagerLaunch:
         def one(x: Tensor) -> tuple[Any, Tensor]:
             return guarded_init(transition, target, x, index)
 
-        with captures.substituted(self._slots, self._cast):
-            state, failed = torch.vmap(one)(chains.state[0])
+        state, failed = torch.vmap(one)(chains.state[0])
         for buffer, value in zip((*chains.state, chains.failed_at), (*state, failed), strict=True):
             buffer.copy_(value)
 
@@ -133,15 +137,14 @@ class EagerLaunch:
         """``hyper.shape[0]`` steps of every chain."""
         segments = keep.segments(hyper.shape[0]) if keep else [(hyper.shape[0], None)]
         done = 0
-        with captures.substituted(self._slots, self._cast):
-            for n_steps, slot in segments:
-                for i, noise in self._noise(chains, first_step + done, n_steps):
-                    self._one_step(chains, first_step + done + i, hyper[done + i], noise)
-                done += n_steps
-                if keep is not None and slot is not None:
-                    n = keep.x.shape[1]
-                    keep.x[slot] = chains.state[0][:n]
-                    keep.energy[slot] = chains.state[1][:n]
+        for n_steps, slot in segments:
+            for i, noise in self._noise(chains, first_step + done, n_steps):
+                self._one_step(chains, first_step + done + i, hyper[done + i], noise)
+            done += n_steps
+            if keep is not None and slot is not None:
+                n = keep.x.shape[1]
+                keep.x[slot] = chains.state[0][:n]
+                keep.energy[slot] = chains.state[1][:n]
 
     def _noise(self, chains: Chains, first_step: int, n_steps: int) -> Iterator[tuple[int, NoiseDraw]]:
         """Each step's noise, drawn for several steps at once: a draw is 150 small operations."""
