@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -81,6 +82,7 @@ class Sampler:
         self._transition = transition
         self._model_kwargs = dict(model_kwargs)
         self._carry = carry_dtype
+        self._running = threading.RLock()  # a launch has buffers of its own: one run at a time
         self.event_shape = event_shape
         self.dtype = dtype
         self.device = device
@@ -222,6 +224,18 @@ class Sampler:
         """
         n_steps, thin = self._checked_run(state, n_steps, thin, collector)
         kwargs = self._checked_kwargs(self._model_kwargs if model_kwargs is None else model_kwargs)
+        with self._running:
+            return self._run(state, n_steps, thin, kwargs, progress, collector)
+
+    def _run(
+        self,
+        state: ChainState,
+        n_steps: int,
+        thin: int | None,
+        kwargs: Mapping[str, Any],
+        progress: bool,
+        collector: Collector | None,
+    ) -> RunResult:
         before = self._builds.seconds
         begin = time.perf_counter()
         hyper = self._hyper(state.step, n_steps)
@@ -425,7 +439,7 @@ def _stats(
             f"{first}; they stay at their last finite position (state.failed_at tells which and when): "
             "use a smaller step_size, clamp or grad_clip",
             NonFiniteChainWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return RunStats(
         state.n_chains, done, n_failed, first, build_seconds, run_seconds, n_launches, interrupted=done < n_steps
