@@ -383,10 +383,10 @@ MISTAKES = {
     "--energy depends:x": "No module named 'not_installed_anywhere' (at ",
     "--energy mine:bowl": "--event-shape: expected the shape of one position, such as 2 or 1,28,28, got none",
     "--energy mine:coupled --event-shape 2": "couples chains",
-    "--energy mine:wrong_shape --event-shape 2": "expected output shape [4]",
+    "--energy mine:wrong_shape --event-shape 2": "expected output shape [11]",
     "--event-shape 2,x": "--event-shape: expected positive integers with commas between, such as 2 or 1,28,28",
     "--event-shape 0": "--event-shape: expected positive integers",
-    "--energy mlp --event-shape 3": "expected shape [n, 2], got shape (4, 3)",
+    "--energy mlp --event-shape 3": "expected shape [n, 2], got shape (11, 3)",
     # files
     "--out draws.csv": "--out: draws.csv: expected a file name that ends in .npz or .safetensors",
     "--out nowhere/draws.npz": "--out: nowhere/draws.npz: expected an existing directory",

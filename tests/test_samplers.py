@@ -256,7 +256,7 @@ def test_sample_refuses(ask: dict[str, object], message: str) -> None:
 
 
 def test_wrong_event_is_refused_with_the_users_line() -> None:
-    with pytest.raises(ce.UnsupportedEnergyError, match=r"\[4, 3\].*test_samplers.py"):
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"\[11, 3\].*test_samplers.py"):
         dynamics(Net()).sample(x=torch.zeros(5, 3))
 
 
