@@ -287,10 +287,17 @@ def _replace_strided_scatter(module: fx.GraphModule, node: fx.Node) -> None:
     graph.erase_node(node)
 
 
-def peak_bytes(graph: fx.GraphModule) -> int:
-    """Bytes that running the graph keeps alive at most, by the last use of each value."""
+def peak_bytes(graph: fx.GraphModule, n_chain_inputs: int) -> int:
+    """Bytes that depend on the chain and are alive at once at most, by the last use of each value.
+
+    What all chains share (constants and what is made of them) is not counted.
+    """
     last_use: dict[fx.Node, int] = {}
     nodes = list(graph.graph.nodes)
+    per_chain = set([node for node in nodes if node.op == "placeholder"][:n_chain_inputs])
+    for node in nodes:
+        if not per_chain.isdisjoint(node.all_input_nodes):
+            per_chain.add(node)
     for position, node in enumerate(nodes):
         for used in node.all_input_nodes:
             last_use[used] = position
@@ -298,7 +305,7 @@ def peak_bytes(graph: fx.GraphModule) -> int:
     expiring: dict[int, int] = {}
     for position, node in enumerate(nodes):
         value = node.meta.get("val")
-        size = value.numel() * value.element_size() if isinstance(value, Tensor) else 0
+        size = value.numel() * value.element_size() if node in per_chain and isinstance(value, Tensor) else 0
         live += size
         expiring[last_use.get(node, position)] = expiring.get(last_use.get(node, position), 0) + size
         peak = max(peak, live)

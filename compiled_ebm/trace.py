@@ -132,7 +132,7 @@ class ChainProgram:
 
     def bytes_per_chain(self) -> int:
         """Bytes that a step of one chain keeps alive at most, by the liveness of the traced graph."""
-        return peak_bytes(self.step.body)
+        return peak_bytes(self.step.body, self.step.n_chain_inputs)
 
     def code(self) -> str:
         """The traced step, as readable Python."""
