@@ -17,7 +17,7 @@ from compiled_ebm import sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.masks import fold_masks
 
-__all__ = ["ChainGraph", "peak_bytes", "trace_graph"]
+__all__ = ["ChainGraph", "peak_bytes", "split_prelude", "trace_graph"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain
     n_own = n_chain + n_uniform
     flat = [*example[:n_own], *captured, *example[n_own:]]
     functional = _functional(recorded, example, captured, n_own, flat)
-    body, prelude, n_constants = _split_prelude(functional, n_own)
+    body, prelude, n_constants = split_prelude(functional, n_own)
     return ChainGraph(body, prelude, captured, frozen, host_reads, n_chain, n_uniform, n_constants)
 
 
@@ -190,8 +190,8 @@ def _canonicalise(graph: fx.GraphModule) -> None:
     graph.recompile()
 
 
-def _split_prelude(graph: fx.GraphModule, n_own: int) -> tuple[fx.GraphModule, fx.GraphModule, int]:
-    """Split off what depends on captured tensors only.
+def split_prelude(graph: fx.GraphModule, n_own: int) -> tuple[fx.GraphModule, fx.GraphModule, int]:
+    """Split off what depends on the inputs after the first ``n_own`` only: (body, prelude, values between them).
 
     A node without any tensor input (``arange``, ``full``) goes where it is used.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,16 +13,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from compiled_ebm.backends.base import Chains
 from compiled_ebm.backends.noise import draw_noise
+from compiled_ebm.chaingraph import split_prelude
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.products import ChainProducts
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
 
-__all__ = ["batched_noise", "batched_step", "noise_buffers", "step_inputs"]
-
-_SKINNY_INNER = 8
-"""Products over at most this many terms become multiply-adds that fuse with their neighbours; BLAS would not."""
-_SKINNY_OUTER = 4
-"""Products with at most this many columns become as many reductions, for the same reason."""
+__all__ = ["BatchedStep", "batched_noise", "batched_step", "noise_buffers", "step_inputs"]
 
 
 def step_inputs(
@@ -55,7 +53,20 @@ def batched_noise(program: ChainProgram, example: Sequence[Tensor]) -> fx.GraphM
     return _flat(draw, example)
 
 
-def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_cursor: bool) -> fx.GraphModule:
+@dataclass(frozen=True, eq=False)
+class BatchedStep:
+    """A flat graph of one step over a fixed number of chains.
+
+    Args:
+        graph: Writes the new state into its inputs: :func:`step_inputs`, with ``layout(*constants)`` for constants.
+        layout: What the graph makes of the program's constants alone, evaluated once a run.
+    """
+
+    graph: fx.GraphModule
+    layout: fx.GraphModule
+
+
+def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_cursor: bool) -> BatchedStep:
     """Trace one step over the chains of ``example``.
 
     Args:
@@ -65,6 +76,7 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
             ``cursor`` and ``step``, so that it can be captured once and replayed.
     """
     n_state, n_kw = len(program.state_shapes), len(program.kwargs.per_chain)
+    n_chains = example[0].shape[0]
     body = program.step.batched()
 
     def advance(*flat: Tensor) -> None:
@@ -74,7 +86,8 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
         if on_device_cursor:
             cursor, rest = rest[0], rest[1:]
             row = hyper.index_select(0, cursor.reshape(1)).squeeze(0)
-        new = body(*state, failed, *chain_kwargs, normals, uniforms, step, *row.unbind(), *rest)
+        with ChainProducts(n_chains, fused=True):
+            new = body(*state, failed, *chain_kwargs, normals, uniforms, step, *row.unbind(), *rest)
         for buffer, value in zip((*state, failed), new, strict=True):
             buffer.copy_(value)
         if on_device_cursor:
@@ -83,10 +96,8 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
 
     graph = _flat(advance, example)
     _materialise_scatter_targets(graph)
-    _expand_skinny_products(graph)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph
+    step, layout, _ = split_prelude(graph, len(example) - program.step.n_constants)
+    return BatchedStep(step, layout)
 
 
 def _flat(function: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphModule:
@@ -133,45 +144,3 @@ def _materialise_scatter_targets(module: fx.GraphModule) -> None:
                 owned = graph.call_function(aten.clone.default, (target,), {"memory_format": torch.contiguous_format})
             owned.meta = {**target.meta, "val": value.contiguous()}
             node.replace_input_with(target, owned)
-
-
-def _expand_skinny_products(module: fx.GraphModule) -> None:
-    """Rewrite ``mm`` and ``addmm`` with few terms or few columns as elementwise products and sums."""
-    aten, graph = torch.ops.aten, module.graph
-    for node in list(graph.nodes):
-        if node.target not in (aten.mm.default, aten.addmm.default):
-            continue
-        if node.target is aten.addmm.default and node.kwargs:
-            continue
-        left, right = node.args[-2:]
-        inner, columns = right.meta["val"].shape
-        dtype = node.meta["val"].dtype
-        if dtype not in (torch.float32, torch.float64) or (inner > _SKINNY_INNER and columns > _SKINNY_OUTER):
-            continue
-
-        def call(target: Callable[..., Any], *args: Any) -> fx.Node:
-            return graph.call_function(target, args)
-
-        with graph.inserting_before(node):
-            if inner <= _SKINNY_INNER:
-                terms = [
-                    call(
-                        aten.mul.Tensor, call(aten.slice.Tensor, left, 1, k, k + 1), call(aten.select.int, right, 0, k)
-                    )
-                    for k in range(inner)
-                ]
-                result = terms[0]
-                for term in terms[1:]:
-                    result = call(aten.add.Tensor, result, term)
-            else:
-                sums = [
-                    call(
-                        aten.sum.dim_IntList, call(aten.mul.Tensor, left, call(aten.select.int, right, 1, j)), [1], True
-                    )
-                    for j in range(columns)
-                ]
-                result = sums[0] if columns == 1 else call(aten.cat.default, sums, 1)
-            if node.target is aten.addmm.default:
-                result = call(aten.add.Tensor, result, node.args[0])
-        node.replace_all_uses_with(result)
-        graph.erase_node(node)

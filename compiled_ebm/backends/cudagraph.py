@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
-from compiled_ebm.backends.batched import batched_noise, batched_step, noise_buffers, step_inputs
+from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_step, noise_buffers, step_inputs
 from compiled_ebm.backends.inductor import compile_graph, init_chains
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
@@ -34,7 +34,7 @@ class _Bucket:
     table: Tensor
     constants: list[Tensor]
     captured: tuple[Tensor, ...]
-    graph: fx.GraphModule
+    batched: BatchedStep
     many: torch.cuda.CUDAGraph
     one: torch.cuda.CUDAGraph
 
@@ -85,15 +85,18 @@ class CudaGraphLaunch:
         step = torch.zeros((), dtype=torch.int64, device=device)
         cursor = torch.zeros((), dtype=torch.int64, device=device)
         table = torch.zeros((TABLE_LENGTH, n_hyper), dtype=p.carry_dtype, device=device)
-        constants = [t.clone() for t in p.step.constants(chains.shared_kwargs)]
         steps = step.unsqueeze(0)  # a view, so the noise follows the step that the graph advances
         buffers = noise_buffers(p, 1, static.ids)
         noise_inputs = (static.seed, steps, static.ids, *buffers)
         noise, _ = compile_graph(batched_noise(p, noise_inputs), noise_inputs)
         drawn = NoiseDraw(buffers.normals[0], buffers.uniforms[0])
+        captured_values = p.step.constants(chains.shared_kwargs)
+        batched = batched_step(
+            p, step_inputs(static, drawn, step, table, cursor, captured_values), on_device_cursor=True
+        )
+        constants = [t.clone() for t in batched.layout(*captured_values)]
         inputs = step_inputs(static, drawn, step, table, cursor, constants)
-        graph = batched_step(p, inputs, on_device_cursor=True)
-        function, _ = compile_graph(graph, inputs)
+        function, _ = compile_graph(batched.graph, inputs)
 
         def advance() -> None:
             noise(*noise_inputs)
@@ -112,7 +115,7 @@ class CudaGraphLaunch:
                     for _ in range(count):
                         advance()
                 self._pool = self._pool or captured.pool()
-        return _Bucket(static, step, cursor, table, constants, (*buffers, steps), graph, many, one)
+        return _Bucket(static, step, cursor, table, constants, (*buffers, steps), batched, many, one)
 
     @torch.no_grad()
     def init(self, chains: Chains, step: int) -> None:
@@ -124,7 +127,8 @@ class CudaGraphLaunch:
         """Copy the chains and what depends on captured tensors into the static buffers."""
         bucket = self._buckets[chains.ids.shape[0]]
         _copy_chains(chains, bucket.chains)
-        for buffer, value in zip(bucket.constants, self._program.step.constants(chains.shared_kwargs), strict=True):
+        constants = bucket.batched.layout(*self._program.step.constants(chains.shared_kwargs))
+        for buffer, value in zip(bucket.constants, constants, strict=True):
             buffer.copy_(value)
 
     @torch.no_grad()
@@ -162,7 +166,7 @@ class CudaGraphLaunch:
         if not self._buckets:
             return self._program.code()
         rows, bucket = max(self._buckets.items())
-        return f"# one step of {rows} chains, as handed to torch.compile\n{bucket.graph.code.strip()}\n"
+        return f"# one step of {rows} chains, as handed to torch.compile\n{bucket.batched.graph.code.strip()}\n"
 
 
 def _copy_chains(source: Chains, target: Chains, *, results_only: bool = False) -> None:

@@ -6,6 +6,7 @@ breakpoints and prints in it work. Nothing here is traced, which is what makes i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from compiled_ebm import captures
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.noise import draw_noise
+from compiled_ebm.products import ChainProducts, has_products
 from compiled_ebm.target import BatchTarget, Energy
 from compiled_ebm.trace import ChainProgram, guarded_init, guarded_step, mutations_undone
 from compiled_ebm.transitions.base import NoiseDraw
@@ -81,6 +83,7 @@ class EagerLaunch:
         self._program = program
         self._energy = energy
         self._slots = captures.find_slots(energy)
+        self._has_products = any(has_products(part.body) for part in (program.init, program.step))
 
     def capacity(self, n_chains: int) -> int:
         """Rows that the buffers need."""
@@ -107,13 +110,15 @@ class EagerLaunch:
         kwargs: dict[str, Any] = dict(p.kwargs.constants)
         names = (*p.kwargs.per_chain, *p.kwargs.shared)
         kwargs |= {k: self._cast(v) for k, v in zip(names, (*chains.chain_kwargs, *chains.shared_kwargs), strict=True)}
-        return _MappedTarget(BatchTarget(self._energy, kwargs, p.compute_dtype, p.carry_dtype), self._around_call)
+        around = functools.partial(self._around_call, chains.ids.shape[0])
+        return _MappedTarget(BatchTarget(self._energy, kwargs, p.compute_dtype, p.carry_dtype), around)
 
     @contextmanager
-    def _around_call(self) -> Iterator[None]:
+    def _around_call(self, n_chains: int) -> Iterator[None]:
         """The energy sees its tensors in the compute dtype; where it keeps a state of its own, the same one again."""
         undone = mutations_undone(self._slots, []) if self._program.notes else nullcontext()
-        with captures.substituted(self._slots, self._cast), undone:
+        products = ChainProducts(n_chains) if self._has_products else nullcontext()
+        with captures.substituted(self._slots, self._cast), undone, products:
             yield
 
     def _cast(self, tensor: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, fx
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
-from compiled_ebm.backends.batched import batched_noise, batched_step, noise_buffers, step_inputs
+from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_step, noise_buffers, step_inputs
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.products import ChainProducts
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
 
@@ -133,7 +134,7 @@ class _Tile:
     noise: Callable[..., Any]
     buffers: NoiseDraw
     step: Callable[..., Any]
-    graph: fx.GraphModule
+    batched: BatchedStep
 
 
 class CpuLaunch:
@@ -188,11 +189,12 @@ class CpuLaunch:
         noise, _ = compile_graph(batched_noise(self._program, noise_example), noise_example)
         row = torch.zeros(len(self._program.transition.hyper_table(0, 1)), dtype=self._program.carry_dtype)
         constants = self._program.step.constants(chains.shared_kwargs)
-        example = step_inputs(
-            first, NoiseDraw(buffers.normals[0], buffers.uniforms[0]), torch.tensor(0), row, None, constants
+        drawn, step = NoiseDraw(buffers.normals[0], buffers.uniforms[0]), torch.tensor(0)
+        batched = batched_step(
+            self._program, step_inputs(first, drawn, step, row, None, constants), on_device_cursor=False
         )
-        graph = batched_step(self._program, example, on_device_cursor=False)
-        self._tiles[tile] = _Tile(noise, buffers, compile_graph(graph, example)[0], graph)
+        example = step_inputs(first, drawn, step, row, None, batched.layout(*constants))
+        self._tiles[tile] = _Tile(noise, buffers, compile_graph(batched.graph, example)[0], batched)
         return time.perf_counter() - begin
 
     @torch.no_grad()
@@ -200,9 +202,11 @@ class CpuLaunch:
         """State at the positions in ``chains.state[0]``."""
         init_chains(self._program, chains, step)
 
+    @torch.no_grad()
     def begin(self, chains: Chains) -> None:
         """Evaluate what depends on captured tensors only."""
-        self._constants = self._program.step.constants(chains.shared_kwargs)
+        layout = self._tiles[self._tile_of_rows[chains.ids.shape[0]]].batched.layout
+        self._constants = layout(*self._program.step.constants(chains.shared_kwargs))
 
     def synchronize(self) -> None:
         """CPU code has finished when it returns."""
@@ -243,7 +247,9 @@ class CpuLaunch:
         if not self._tiles:
             return self._program.code()
         tile, built = max(self._tiles.items(), key=lambda item: item[0])
-        return f"# one step of a tile of {tile} chains, as handed to torch.compile\n{built.graph.code.strip()}\n"
+        return (
+            f"# one step of a tile of {tile} chains, as handed to torch.compile\n{built.batched.graph.code.strip()}\n"
+        )
 
 
 def init_chains(program: ChainProgram, chains: Chains, step: int) -> None:
@@ -254,6 +260,7 @@ def init_chains(program: ChainProgram, chains: Chains, step: int) -> None:
     rows = chains.ids.shape[0]
     for start in range(0, rows, _INIT_ROWS):
         part = chains.rows(start, min(start + _INIT_ROWS, rows))
-        values = body(part.state[0], *part.chain_kwargs, index, *constants)
+        with ChainProducts(part.ids.shape[0]):
+            values = body(part.state[0], *part.chain_kwargs, index, *constants)
         for buffer, value in zip((*part.state, part.failed_at), values, strict=True):
             buffer.copy_(value)
