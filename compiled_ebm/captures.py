@@ -31,7 +31,19 @@ _MAX_CONTAINER = 256
 """Longer lists and dicts are data, not structure: their tensors are still inputs, only replacement goes unnoticed."""
 _SUBSTITUTING = threading.RLock()
 _MODULE_INTERNALS = set(vars(nn.Module())) - {"training"}
+_MODULE_MEMBERS = (
+    *("_parameters", "_buffers", "_modules"),
+    *("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"),
+)
 _STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"]
+
+
+class _Entries:
+    """Stands for the keys of a dict, or the length of a list, where a :class:`Slot` has a key."""
+
+    @staticmethod
+    def of(container: Any) -> tuple[Any, ...] | int:
+        return len(container) if isinstance(container, list) else tuple(container)
 
 
 @dataclass(frozen=True)
@@ -53,21 +65,30 @@ class Slot:
                 return self.container.cell_contents
             except ValueError:  # an emptied cell
                 return None
+        if self.key is _Entries:
+            return _Entries.of(self.container)
         try:
-            return self.container[self.key]
-        except (KeyError, IndexError):
+            return self.container[self.key] if self._has_items() else getattr(self.container, self.key)
+        except (KeyError, IndexError, AttributeError):
             return None
+
+    def _has_items(self) -> bool:
+        return isinstance(self.container, (dict, list, types.MappingProxyType))
 
     def can_set(self) -> bool:
         """Whether the place can be assigned."""
-        return isinstance(self.container, (types.CellType, dict, list))
+        if self.container is None or isinstance(self.container, types.MappingProxyType):
+            return False
+        return self.key is not _Entries and not isinstance(getattr(type(self.container), str(self.key), None), property)
 
     def set(self, value: Any) -> None:
         """Put another value in the place."""
         if isinstance(self.container, types.CellType):
             self.container.cell_contents = value
-        else:
+        elif self._has_items():
             self.container[self.key] = value
+        else:
+            object.__setattr__(self.container, self.key, value)
 
 
 def _facts(value: Any) -> tuple[object, ...]:
@@ -94,6 +115,8 @@ def changed(slots: list[Slot]) -> list[tuple[Slot, str]]:
 
 def _change(slot: Slot) -> str | None:
     now = slot.get()
+    if slot.key is _Entries:
+        return None if now == slot.value else "has other entries"
     if isinstance(slot.value, Tensor):
         if now is not slot.value:
             return "replaced"
@@ -168,17 +191,19 @@ def _walk(
         where = f"{path}.{name}" if path else name
         if container is not None or isinstance(value, Tensor):
             yield Slot(where, container, key, value, _facts(value))
-        if not isinstance(value, (Tensor, *_SCALARS)):
+        if key is not _Entries and not isinstance(value, (Tensor, *_SCALARS)):
             yield from _walk(value, where, seen, depth + 1, found_modules)
 
 
 def _children(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:
     """(container, key, value, name) of everything directly under ``obj``."""
     if isinstance(obj, nn.Module):
-        for group in ("_parameters", "_buffers", "_modules"):
+        for group in _MODULE_MEMBERS:
             members = obj.__dict__[group]
-            yield from ((members, k, v, k) for k, v in members.items())
+            yield members, _Entries, _Entries.of(members), group
+            yield from ((members, k, v, str(k)) for k, v in list(members.items()))
         own = obj.__dict__
+        yield own, _Entries, _Entries.of(own), "__dict__"
         yield from ((own, k, v, k) for k, v in list(own.items()) if k not in _MODULE_INTERNALS)
         yield from _class_functions(obj)
     elif isinstance(obj, types.MethodType):
@@ -191,15 +216,20 @@ def _children(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:
         yield from ((None, None, list(obj.args), "args"), (None, None, obj.keywords, "keywords"))
     elif isinstance(obj, dict):
         if len(obj) <= _MAX_CONTAINER:
-            yield from ((obj, k, v, f"[{k!r}]") for k, v in obj.items())
+            yield obj, _Entries, _Entries.of(obj), "keys"
+            yield from ((obj, k, v, f"[{k!r}]") for k, v in list(obj.items()))
     elif isinstance(obj, list):
         if len(obj) <= _MAX_CONTAINER:
+            yield obj, _Entries, _Entries.of(obj), "length"
             yield from ((obj, i, v, f"[{i}]") for i, v in enumerate(obj))
     elif isinstance(obj, tuple):
         yield from ((None, None, v, f"[{i}]") for i, v in enumerate(obj[:_MAX_CONTAINER]))
     elif _is_user_object(obj):
-        own = obj.__dict__
-        yield from ((own, k, v, k) for k, v in list(own.items()))
+        if hasattr(obj, "__dict__"):
+            own = obj.__dict__
+            yield own, _Entries, _Entries.of(own), "__dict__"
+            yield from ((own, k, v, k) for k, v in list(own.items()))
+        yield from ((obj, name, getattr(obj, name), name) for name in _slot_names(obj) if hasattr(obj, name))
         yield from _class_functions(obj)
 
 
@@ -216,8 +246,22 @@ def _function_children(function: types.FunctionType) -> Iterator[tuple[Any, Any,
     for name in sorted(_global_names(code)):
         if name in function.__globals__:
             value = function.__globals__[name]
-            if not isinstance(value, (type, types.ModuleType)):
+            if isinstance(value, types.ModuleType):
+                yield from _module_children(value, _global_names(code))
+            elif not isinstance(value, type):
                 yield function.__globals__, name, value, name
+
+
+def _module_children(module: types.ModuleType, names: set[str]) -> Iterator[tuple[Any, Any, Any, str]]:
+    """What code that says ``module.name`` takes from a module of the user's."""
+    if not _is_user_code(module.__name__):
+        return
+    for name in sorted(names & set(vars(module))):
+        value = vars(module)[name]
+        if isinstance(value, types.ModuleType) and value.__name__.startswith(f"{module.__name__}."):
+            yield from _module_children(value, names)
+        elif not isinstance(value, (type, types.ModuleType)):
+            yield vars(module), name, value, f"{module.__name__}.{name}"
 
 
 def _global_names(code: types.CodeType) -> set[str]:
@@ -234,7 +278,7 @@ def _class_functions(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:
         if _is_user_code(cls.__module__):
             for name, member in vars(cls).items():
                 if isinstance(member, types.FunctionType):
-                    yield None, None, member, name
+                    yield vars(cls), name, member, name
                 elif isinstance(member, (Tensor, *_SCALARS)) and not name.startswith("__"):
                     yield vars(cls), name, member, name
 
@@ -249,7 +293,17 @@ def _is_user_code(module_name: str) -> bool:
 
 def _is_user_object(obj: Any) -> bool:
     return (
-        hasattr(obj, "__dict__")
+        (hasattr(obj, "__dict__") or bool(_slot_names(obj)))
         and not isinstance(obj, (type, types.ModuleType, torch.dtype, torch.device))
         and _is_user_code(type(obj).__module__)
     )
+
+
+def _slot_names(obj: Any) -> list[str]:
+    """The names in the ``__slots__`` of the user's own classes."""
+    names: list[str] = []
+    for cls in type(obj).__mro__:
+        if _is_user_code(cls.__module__):
+            given = vars(cls).get("__slots__", ())
+            names += [given] if isinstance(given, str) else list(given)
+    return [name for name in names if name not in ("__dict__", "__weakref__") and not name.startswith("__")]

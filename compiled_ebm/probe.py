@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -116,15 +116,24 @@ def check_trace(program: ChainProgram, probed: Probed) -> None:
     constants = program.init.constants(probed.shared_kwargs)
     for i in range(_N):
         with torch.no_grad():
-            _, energy, *_ = program.init.body(probed.x[i], *(t[i] for t in probed.chain_kwargs), step, *constants)
-        if not _close(energy, probed.energy[i], program.compute_dtype, _TRACE_EPS):
-            raise UnsupportedEnergyError(
-                f"energy: its traced operations give {float(energy):.6g} where it gives "
-                f"{float(probed.energy[i]):.6g}: Python takes values out of tensors that depend on x"
-                + (f" at {'; '.join(program.init.host_reads)}" if program.init.host_reads else "")
-                + " (tolist, numpy, a branch on the number of chains); write it with torch operations alone, or use "
-                "torch.where"
-            )
+            *leaves, _ = program.init.body(probed.x[i], *(t[i] for t in probed.chain_kwargs), step, *constants)
+        traced = program.state_type(*leaves)
+        grad, given = getattr(traced, "grad", probed.grad[i]), probed.grad[i]
+        both = torch.isfinite(grad) & torch.isfinite(given)  # beyond the range of a dtype, orders of operations differ
+        pairs = {"energy": (traced.energy, probed.energy[i]), "gradient": (grad[both], given[both])}
+        for name, (found, wanted) in pairs.items():
+            if not _close(found, wanted, program.compute_dtype, _TRACE_EPS):
+                raise UnsupportedEnergyError(_baked_in(name, found, wanted, program.init.host_reads))
+
+
+def _baked_in(name: str, traced: Tensor, given: Tensor, host_reads: Sequence[str]) -> str:
+    worst = int((traced - given).abs().argmax())
+    return (
+        f"energy: the traced operations of its {name} give {float(traced.reshape(-1)[worst]):.6g} where it gives "
+        f"{float(given.reshape(-1)[worst]):.6g}: Python takes values out of tensors that depend on x"
+        + (f" at {'; '.join(host_reads)}" if host_reads else "")
+        + " (tolist, numpy, a branch on the number of chains); write it with torch operations alone, or use torch.where"
+    )
 
 
 def _close(a: Tensor, b: Tensor, dtype: torch.dtype, units: int = _BATCH_EPS) -> bool:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,10 @@ def wrong_inner_shape(x: Tensor) -> Tensor:
     return (x @ torch.ones(7, 7)).sum(-1)
 
 
+def gradient_through_numpy(x: Tensor) -> Tensor:
+    return 2 * torch.tensor(x.tolist())
+
+
 class WrongGradient(nn.Module):
     def __init__(self, gradient: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -180,6 +185,11 @@ REFUSED: dict[str, Refusal] = {
         lambda: WrongGradient(lambda x: x.sum(-1)),
         ("gradient: expected the shape of the positions [11, 3]", "got [11]"),
         None,
+    ),
+    "gradient through NumPy": (
+        lambda: WrongGradient(gradient_through_numpy),
+        ("its gradient", "values out of tensors"),
+        "x.tolist()",
     ),
     "gradient no tensor": (lambda: WrongGradient(lambda x: 3.0), ("gradient: expected the shape", "got float"), None),
 }
@@ -479,6 +489,114 @@ def test_replaced_rebuilds_once_and_is_reported(name: str) -> None:
     reports = [line for line in sampler.explain().splitlines() if "rebuilt because" in line]
     assert len(reports) == 1 and reported in reports[0]
     assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2
+
+
+class Growing(nn.Module):
+    """Goes over whatever its containers hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(3, 3)])
+        self.terms: list[Callable[[Tensor], Tensor]] = [torch.tanh]
+        self.scales = {"first": 1.0}
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for layer in self.layers:
+            y = layer(y)
+        total = y.square().sum(-1)
+        for term in self.terms:
+            total = total + term(x).square().sum(-1)
+        return self.last(total * sum(self.scales.values()))
+
+    def last(self, energy: Tensor) -> Tensor:
+        return energy
+
+
+def double_last(m: Growing) -> None:
+    m.last = lambda energy: 2.0 * energy  # type: ignore[method-assign]
+
+
+GROWTH: dict[str, tuple[Callable[[Growing], Any], str]] = {
+    "a layer in a ModuleList": (lambda m: m.layers.append(nn.Linear(3, 3)), "layers"),
+    "a term in a list": (lambda m: m.terms.append(torch.sin), "terms"),
+    "a term less": (lambda m: m.terms.clear(), "terms"),
+    "an entry in a dict": (lambda m: m.scales.__setitem__("second", 2.0), "scales"),
+    "a method of the instance": (double_last, "__dict__"),
+    "a forward hook": (lambda m: m.layers[0].register_forward_hook(lambda _, __, out: out + 1.0), "_forward_hooks"),
+    "a forward pre-hook": (
+        lambda m: m.layers[0].register_forward_pre_hook(lambda _, given: (given[0] * 2.0,)),
+        "_forward_pre_hooks",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROWTH)
+def test_a_changed_structure_rebuilds_once(name: str) -> None:
+    energy, (change, reported) = Growing(), GROWTH[name]
+    sampler = build(energy)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    change(energy)
+    state = assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2 and reported in sampler.explain()
+    assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2
+
+
+def test_a_method_of_the_class_replaced_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    energy = Growing()
+    sampler = build(energy)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    monkeypatch.setattr(Growing, "last", lambda self, energy: 3.0 * energy)
+    assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2
+
+
+class Slotted:
+    __slots__ = ("k", "matrix")
+
+    def __init__(self) -> None:
+        self.matrix, self.k = torch.eye(3), 1.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.k * (x @ self.matrix).square().sum(-1)
+
+
+def test_slots_are_seen() -> None:
+    energy = Slotted()
+    sampler = build(energy)
+    state = assert_follows(sampler, energy, sampler.init(points()))
+    energy.matrix.mul_(2.0)
+    state = assert_follows(sampler, energy, state)
+    assert builds(sampler) == 1
+    energy.k = 2.0
+    state = assert_follows(sampler, energy, state)
+    assert builds(sampler) == 2
+    energy.matrix = torch.full((3, 3), 0.5)
+    assert_follows(sampler, energy, state)
+    assert builds(sampler) == 3
+    assert build(energy, dtype=torch.float64).init(points()).positions.dtype == torch.float64
+    assert energy.matrix.dtype == torch.float32
+
+
+CONFIG = types.ModuleType("config_of_the_user")
+CONFIG.SCALE, CONFIG.MATRIX = 1.0, torch.eye(3)  # type: ignore[attr-defined]
+
+
+def uses_a_module(x: Tensor) -> Tensor:
+    scaled: Tensor = CONFIG.SCALE * (x @ CONFIG.MATRIX).square().sum(-1)
+    return scaled
+
+
+def test_what_a_module_of_the_user_holds_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = build(uses_a_module)
+    state = assert_follows(sampler, uses_a_module, sampler.init(points()))
+    CONFIG.MATRIX.mul_(1.25)
+    state = assert_follows(sampler, uses_a_module, state)
+    assert builds(sampler) == 1
+    monkeypatch.setattr(CONFIG, "SCALE", 3.0)
+    assert_follows(sampler, uses_a_module, state)
     assert builds(sampler) == 2
 
 
