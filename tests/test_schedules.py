@@ -13,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import compiled_ebm.schedules
 from compiled_ebm.schedules import (
     Constant,
     Cosine,
@@ -24,6 +23,8 @@ from compiled_ebm.schedules import (
     Schedule,
     Warmup,
     evaluate,
+    evaluation,
+    forms,
 )
 
 NAN = float("nan")
@@ -269,5 +270,7 @@ def test_schedules_are_values(case: int) -> None:
         schedule.start = 1.0
 
 
-def test_docstring_examples_run() -> None:
-    assert doctest.testmod(compiled_ebm.schedules).failed == 0
+@pytest.mark.parametrize("module", [evaluation, forms])
+def test_docstring_examples_run(module: object) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted > 0 and found.failed == 0
