@@ -213,7 +213,7 @@ class _Builds:
         key = (spec.per_chain, spec.shared, repr(spec.constants), *((t.shape, t.dtype) for t in rows.values()))
         if key not in self._built:
             begin = time.perf_counter()
-            program, notes = self._checked_program(spec, rows, model_kwargs)
+            program, notes = self._checked_program(spec, rows, model_kwargs, n_chains)
             while len(self._built) >= _MAX_PROGRAMS:
                 self._built.pop(next(iter(self._built)))
             self._rows = {k: row for k, row in self._rows.items() if k in self._built} | {key: rows}
@@ -226,7 +226,7 @@ class _Builds:
         return self._last
 
     def _checked_program(
-        self, spec: KwargsSpec, rows: Mapping[str, Tensor], model_kwargs: Mapping[str, Any]
+        self, spec: KwargsSpec, rows: Mapping[str, Tensor], model_kwargs: Mapping[str, Any], n_chains: int
     ) -> tuple[ChainProgram, list[str]]:
         """Probe the energy, trace it, and compare the trace with it."""
         options: dict[str, Any] = {
@@ -235,6 +235,7 @@ class _Builds:
             "device": self._device,
             "spec": spec,
             "model_kwargs": model_kwargs,
+            "n_chains": n_chains,
         }
         try:
             probed = probe(self._energy, self._event_shape, **options)

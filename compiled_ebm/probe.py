@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compiled_ebm import captures, sourcelines
+from compiled_ebm.arguments import described_kwargs
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.target import BatchTarget, Energy, own_gradient
 from compiled_ebm.trace import ChainProgram, KwargsSpec, mutations_undone
@@ -47,6 +48,7 @@ def probe(
     device: torch.device,
     spec: KwargsSpec,
     model_kwargs: Mapping[str, Any],
+    n_chains: int,
 ) -> Probed:
     """Compare a batch of chains with itself and with the chains one by one.
 
@@ -76,17 +78,18 @@ def probe(
     def cast(tensor: Tensor) -> Tensor:
         return tensor.to(compute_dtype) if tensor.dtype.is_floating_point else tensor
 
+    given = f"; {described_kwargs(model_kwargs, spec, n_chains)}" if model_kwargs else ""
     _refuse_batch_statistics(energy)
     slots = captures.find_slots(energy)
     notes: list[str] = []
     devices = [torch.device(device)] if device.type == "cuda" else []
     with mutations_undone(slots, notes), captures.substituted(slots, cast), torch.random.fork_rng(devices):
         torch.manual_seed(0)
-        batch = _call(evaluate, rows, energy, event_shape)
-        again = _call(evaluate, rows, energy, event_shape)
+        batch = _call(evaluate, rows, energy, event_shape, given)
+        again = _call(evaluate, rows, energy, event_shape, given)
     if notes:  # an energy that keeps a state of its own is compared from the same state
         with mutations_undone(slots, []), captures.substituted(slots, cast):
-            again = _call(evaluate, rows, energy, event_shape)
+            again = _call(evaluate, rows, energy, event_shape, given)
     if not all(torch.equal(a, b) or bool(torch.isnan(a).any()) for a, b in zip(batch, again, strict=True)):
         raise InconsistentEnergyError(
             "energy: two calls with the same positions gave different values: it draws random numbers; E(x) must be "
@@ -94,7 +97,7 @@ def probe(
         )
     for i in range(0, _N, _N // _ALONE):
         with mutations_undone(slots, []), captures.substituted(slots, cast):
-            alone = _call(evaluate, rows[i : i + 1], energy, event_shape)
+            alone = _call(evaluate, rows[i : i + 1], energy, event_shape, given)
         for name, one, all_ in zip(("energy", "gradient"), alone, batch, strict=True):
             if not _close(one[0], all_[i], compute_dtype):
                 raise InconsistentEnergyError(
@@ -143,18 +146,22 @@ def _close(a: Tensor, b: Tensor, dtype: torch.dtype, units: int = _BATCH_EPS) ->
     return bool(same.all())
 
 
-def _call(evaluate: Any, index: Tensor, energy: Energy, event_shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _call(
+    evaluate: Any, index: Tensor, energy: Energy, event_shape: tuple[int, ...], given: str
+) -> tuple[Tensor, Tensor]:
     try:
         result: tuple[Tensor, Tensor] = evaluate(index)
         return result
-    except UnsupportedEnergyError:
-        raise
+    except UnsupportedEnergyError as error:
+        if not given:
+            raise
+        raise UnsupportedEnergyError(f"{error}{given}") from error
     except Exception as error:
         what = "gradient" if own_gradient(energy) is not None else "energy"
         raise UnsupportedEnergyError(
             f"{what}: it fails on positions of shape {[len(index), *event_shape]}: {type(error).__name__}: {error} "
             f"(at {sourcelines.line_of_error(error)}); expected E([n, *event]) -> [n] with event_shape={event_shape}, "
-            "its tensors on the sampler's device, and every further argument in model_kwargs"
+            f"its tensors on the sampler's device, and every further argument in model_kwargs{given}"
         ) from error
 
 

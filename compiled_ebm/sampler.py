@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-import operator
 import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from compiled_ebm import rng, runloop
+from compiled_ebm.arguments import (
+    MAX_STEPS,
+    check_state,
+    checked_int,
+    checked_kwargs,
+    checked_positions,
+    checked_steps,
+    naming_kwargs,
+)
 from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.draws.memory import Collector, MemoryDraws
 from compiled_ebm.draws.progress import progress_bar
@@ -24,14 +32,10 @@ from compiled_ebm.state import ChainState, RunResult, RunStats
 from compiled_ebm.trace import ALIVE, ChainProgram
 from compiled_ebm.transitions.base import Transition
 
-__all__ = ["Builds", "Sampler", "checked_int"]
+__all__ = ["Builds", "Sampler"]
 
-_MAX_STEPS = 1 << 32
-"""The step is one 32-bit word of the noise's counter; beyond, noise would repeat."""
 _TABLE_STEPS = 1 << 22
 """Steps whose hyper-parameters are evaluated before the run starts: 32 MiB a hyper-parameter."""
-_SLOW_COPY_BYTES_PER_SECOND = 10e9
-"""About what a host-to-device copy reaches over PCIe; for the warning's estimate only."""
 
 
 class Builds(Protocol):
@@ -132,9 +136,9 @@ class Sampler:
         """
         seed = checked_int("seed", seed, -(1 << 63), (1 << 64) - 1)
         first_chain = checked_int("first_chain", first_chain, 0, (1 << 63) - 1)
-        first_step = checked_int("first_step", first_step, 0, _MAX_STEPS - 1)
+        first_step = checked_int("first_step", first_step, 0, MAX_STEPS - 1)
         if x0 is not None:
-            positions = self._checked_positions(x0)
+            positions = checked_positions(x0, self.event_shape, self.device, self._carry)
             if n_chains is not None and n_chains != len(positions):
                 raise ValueError(f"n_chains: expected {len(positions)} as x0 has, got {n_chains}; give x0 alone")
             n_chains = positions.shape[0]
@@ -155,34 +159,6 @@ class Sampler:
             positions = z.reshape(n_chains, *self.event_shape).to(self.dtype).to(self._carry)
         failed = torch.full((n_chains,), ALIVE, dtype=torch.int64, device=self.device)
         return ChainState(positions, None, failed, ids, seed, first_step, self.dtype)
-
-    def _checked_positions(self, x0: Tensor) -> Tensor:
-        if not isinstance(x0, Tensor):
-            raise TypeError(f"x0: expected a tensor [n_chains, *{list(self.event_shape)}], got {type(x0).__name__}")
-        if not x0.dtype.is_floating_point:
-            raise TypeError(
-                f"x0: expected a floating-point dtype, got {x0.dtype}; Langevin moves are continuous: x0.float()"
-            )
-        if x0.ndim != 1 + len(self.event_shape) or tuple(x0.shape[1:]) != self.event_shape or x0.shape[0] < 1:
-            raise ValueError(
-                f"x0: expected shape [n_chains >= 1, *{list(self.event_shape)}], got {list(x0.shape)}; "
-                "the first dimension is the chains"
-            )
-        if x0.device != self.device:
-            size = x0.numel() * x0.element_size()
-            warnings.warn(
-                f"x0 is on {x0.device}, the sampler on {self.device}: {size / 2**20:.1f} MiB are copied once, about "
-                f"{1e3 * size / _SLOW_COPY_BYTES_PER_SECOND:.2f} ms; create x0 with device={str(self.device)!r}",
-                stacklevel=3,
-            )
-        positions = x0.detach().to(device=self.device, dtype=self._carry, copy=True).contiguous()
-        bad = ~torch.isfinite(positions).reshape(len(positions), -1).all(dim=1)
-        if bool(bad.any()):
-            raise ValueError(
-                f"x0: expected finite positions, got NaN or inf in {int(bad.sum())} of {len(bad)} chains, the first "
-                f"chain {int(bad.nonzero()[0, 0])}; start every chain where the energy is finite"
-            )
-        return positions
 
     def _check_memory(self, n_chains: int, n_kept: int, working: int = 0, fixed: int = 0) -> None:
         numel = math.prod(self.event_shape)
@@ -222,8 +198,9 @@ class Sampler:
         Warns:
             NonFiniteChainWarning: Once, if chains have left the region where the energy is finite.
         """
-        n_steps, thin = self._checked_run(state, n_steps, thin, collector)
-        kwargs = self._checked_kwargs(self._model_kwargs if model_kwargs is None else model_kwargs)
+        check_state(state, self.event_shape, self.device, self._carry)
+        n_steps, thin = checked_steps(n_steps, thin, state.step, collector is not None)
+        kwargs = checked_kwargs(self._model_kwargs if model_kwargs is None else model_kwargs, self.device)
         with self._running:
             return self._run(state, n_steps, thin, kwargs, progress, collector)
 
@@ -244,13 +221,14 @@ class Sampler:
         kept_here = n_kept if thin and collector is None else 0
         self._check_memory(launch.capacity(state.n_chains), kept_here, *launch.working_bytes(state.n_chains))
         chains = self._buffers(program, launch, state, kwargs)
-        prepared = self._builds.prepare(program, launch, chains)
-        if prepared is not launch:
-            launch, chains = prepared, self._buffers(program, prepared, state, kwargs)
-        weights = self._builds.checksum(program, chains)
-        if state.carried is None or state.weights != weights:
-            launch.init(chains, state.step)
-            _keep_failed(chains, state)
+        with naming_kwargs(kwargs, program.kwargs, state.n_chains):
+            prepared = self._builds.prepare(program, launch, chains)
+            if prepared is not launch:
+                launch, chains = prepared, self._buffers(program, prepared, state, kwargs)
+            weights = self._builds.checksum(program, chains)
+            if state.carried is None or state.weights != weights:
+                launch.init(chains, state.step)
+                _keep_failed(chains, state)
         launch.begin(chains)
 
         memory = None
@@ -273,27 +251,6 @@ class Sampler:
         stats = _stats(final, done, n_launches, build_seconds, time.perf_counter() - begin - build_seconds, n_steps)
         return RunResult(final, memory.draws if memory else None, stats)
 
-    def _checked_run(
-        self, state: ChainState, n_steps: int, thin: int | None, collector: Collector | None
-    ) -> tuple[int, int | None]:
-        if not isinstance(state, ChainState):
-            raise TypeError(f"state: expected a ChainState from init() or run(), got {type(state).__name__}")
-        if tuple(state.positions.shape[1:]) != self.event_shape or state.positions.dtype != self._carry:
-            raise ValueError(
-                f"state: expected positions [n, *{list(self.event_shape)}] carried in {self._carry}, got "
-                f"{list(state.positions.shape)} in {state.positions.dtype}; use this sampler's own init()"
-            )
-        if state.positions.device != self.device:
-            raise ValueError(f"state: expected a state on {self.device}, got one on {state.positions.device}")
-        n_steps = checked_int("n_steps", n_steps, 0, _MAX_STEPS - state.step)
-        if thin is not None:
-            thin = checked_int("thin", thin, 1, max(1, n_steps))
-        elif collector is not None:
-            raise ValueError(
-                "thin: expected a number of steps because a collector is given, got None; thin=1 keeps all"
-            )
-        return n_steps, thin
-
     def _hyper(self, first_step: int, n_steps: int) -> Callable[[int, int], Tensor]:
         """The hyper-parameters of a stretch of the run's steps, ``[count, n_hyper]`` on the device.
 
@@ -314,22 +271,6 @@ class Sampler:
             return lambda done, count: table(first_step + done, count)
         whole = table(first_step, n_steps)
         return lambda done, count: whole[done : done + count]
-
-    def _checked_kwargs(self, model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        if not isinstance(model_kwargs, Mapping):
-            raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
-        checked: dict[str, Any] = {}
-        for name, value in model_kwargs.items():
-            if isinstance(value, Tensor):
-                checked[name] = value.detach().to(self.device)
-            elif value is None or isinstance(value, (bool, int, float, str)):
-                checked[name] = value
-            else:
-                raise TypeError(
-                    f"model_kwargs[{name!r}]: expected a tensor, a number, a string or None, got "
-                    f"{type(value).__name__}; make it a tensor, or give each of its tensors a name of its own"
-                )
-        return checked
 
     def _buffers(self, program: ChainProgram, launch: Launch, state: ChainState, kwargs: Mapping[str, Any]) -> Chains:
         """Copies of the state's tensors, padded to the launch's capacity by repeating the first chain."""
@@ -449,13 +390,3 @@ def _stats(
 def _seed_tensor(seed: int, device: torch.device) -> Tensor:
     signed = seed - (1 << 64) if seed >= 1 << 63 else seed
     return torch.tensor(signed, dtype=torch.int64, device=device)
-
-
-def checked_int(name: str, value: object, lowest: int, highest: int) -> int:
-    """``value`` as an int between two bounds, or an error that names the argument."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise TypeError(f"{name}: expected an integer, got {value!r} of type {type(value).__name__}")
-    number = operator.index(value)
-    if not lowest <= number <= highest:
-        raise ValueError(f"{name}: expected an integer from {lowest} to {highest}, got {number}")
-    return number

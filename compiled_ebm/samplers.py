@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compiled_ebm.arguments import checked_int
 from compiled_ebm.builder import build_sampler, check_names, checked_shape, resolve_device
 from compiled_ebm.draws.memory import Collector, MemoryDraws, StepDiagnostics, Tee
-from compiled_ebm.sampler import Sampler, checked_int
+from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.sampler import Sampler
 from compiled_ebm.schedules import ScheduleLike, evaluate
 from compiled_ebm.target import Energy
 from compiled_ebm.transitions.langevin import Langevin
@@ -83,6 +86,7 @@ class LangevinDynamics(nn.Module):
         self._device = None if device is None else resolve_device(device, [])
         self._steps_done = 0
         self._samplers: dict[tuple[object, ...], Sampler] = {}
+        self._sampled: set[tuple[int, ...]] = set()
         self._transition()
         check_names(backend, dtype=dtype)
         # follows nn.Module.to(), also where this sampler is part of another module
@@ -189,30 +193,44 @@ class LangevinDynamics(nn.Module):
         kwargs = _merged(model_kwargs, y)
         if reset_schedulers:
             self.reset_schedulers()
-        sampler = self._sampler(event, x, kwargs)
-        seed = _seed_from(generator)
-        x0 = None if x is None else x.to(sampler.dtype)
-        state = sampler.init(x0, n_chains=n_samples if x is None else None, seed=seed, first_step=self._steps_done)
-        memory = diagnostics = None
-        collectors: list[Collector] = []
-        if return_trajectory:
-            memory = MemoryDraws(state.n_chains, n_steps // thin, event, sampler.dtype, sampler.device)
-            collectors.append(memory)
-        if return_diagnostics:
-            diagnostics = StepDiagnostics(sampler.dtype)
-            collectors.append(diagnostics)
-        result = sampler.run(
-            state,
-            n_steps,
-            thin if collectors else None,
-            model_kwargs=kwargs,
-            collector=Tee(*collectors) if collectors else None,
-        )
+        with self._naming_event("dim" if x is None else "x", event):
+            sampler = self._sampler(event, x, kwargs)
+            seed = _seed_from(generator)
+            x0 = None if x is None else x.to(sampler.dtype)
+            state = sampler.init(x0, n_chains=n_samples if x is None else None, seed=seed, first_step=self._steps_done)
+            memory = diagnostics = None
+            collectors: list[Collector] = []
+            if return_trajectory:
+                memory = MemoryDraws(state.n_chains, n_steps // thin, event, sampler.dtype, sampler.device)
+                collectors.append(memory)
+            if return_diagnostics:
+                diagnostics = StepDiagnostics(sampler.dtype)
+                collectors.append(diagnostics)
+            result = sampler.run(
+                state,
+                n_steps,
+                thin if collectors else None,
+                model_kwargs=kwargs,
+                collector=Tee(*collectors) if collectors else None,
+            )
+        self._sampled.add(event)
         self._steps_done += result.stats.n_steps
         output = result.state.x if memory is None else memory.draws
         return output if diagnostics is None else (output, diagnostics.result(event, sampler.device))
 
     forward = sample
+
+    @contextmanager
+    def _naming_event(self, name: str, event: tuple[int, ...]) -> Iterator[None]:
+        """Within the block, an energy that fails for a new event shape is told with those that it took before."""
+        try:
+            yield
+        except UnsupportedEnergyError as error:
+            if not self._sampled or event in self._sampled:
+                raise
+            before = " or ".join(map(str, sorted(self._sampled)))
+            message = f"{name}: expected event shape {before}, as sampled before, got {event}; {error}"
+            raise UnsupportedEnergyError(message) from error
 
     def _event_shape(self, x: Tensor | None, dim: int | tuple[int, ...] | None, n_samples: int) -> tuple[int, ...]:
         if x is not None:

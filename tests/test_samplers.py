@@ -260,6 +260,17 @@ def test_wrong_event_is_refused_with_the_users_line() -> None:
         dynamics(Net()).sample(x=torch.zeros(5, 3))
 
 
+def test_another_event_shape_than_before_is_told_where_the_energy_fails() -> None:
+    sampler = dynamics(Net())
+    sampler.sample(dim=2, n_steps=1)
+    with pytest.raises(
+        ce.UnsupportedEnergyError, match=r"^x: expected event shape \(2,\), as .*, got \(3,\); energy: "
+    ):
+        sampler.sample(x=torch.zeros(5, 3))
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"^dim: expected event shape \(2,\), as .*, got \(4,\); "):
+        sampler.sample(dim=4)
+
+
 def test_decay_has_no_effect_and_says_so() -> None:
     with pytest.warns(UserWarning, match="decay"):
         sampler = dynamics(decay=0.5)

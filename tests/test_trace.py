@@ -935,6 +935,40 @@ def test_integer_labels_choose_by_chain() -> None:
     assert torch.allclose(traced_energy(sampler, x, {"y": y}).float(), energy(x, y).detach(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("backend", ["eager", "auto"])
+@pytest.mark.parametrize("late", [False, True], ids=["in the probe", "after the probe"])
+def test_a_label_out_of_range_is_told_by_name(backend: str, late: bool) -> None:
+    centres = torch.nn.Embedding(5, 3)
+    y = torch.zeros(30, dtype=torch.int64)
+    y[25 if late else 2] = 7
+    good = {"y": y.clamp(max=4), "weight": 2.0}
+
+    def energy(x: Tensor, y: Tensor, weight: float) -> Tensor:
+        return weight * (x - centres(y)).square().sum(-1)
+
+    sampler = build(energy, backend=backend, model_kwargs={"y": y, "weight": 2.0})
+    state = sampler.init(n_chains=30, seed=0)
+    told = r"IndexError.*model_kwargs for 30 chains: y \[30\] int64 from 0 to 7 \(per chain\); weight=2.0"
+    with pytest.raises(ce.UnsupportedEnergyError, match=told):
+        sampler.run(state, 1)
+    went_on = sampler.run(state, 1, model_kwargs=good).state
+    with pytest.raises(ce.UnsupportedEnergyError, match=told):
+        sampler.run(state, 1)
+    assert torch.equal(sampler.run(state, 1, model_kwargs=good).state.positions, went_on.positions)
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 1), (11,)])
+def test_kwargs_with_the_wrong_first_dimension_are_told_by_name(shape: tuple[int, ...]) -> None:
+    kwargs = {"y": torch.ones(shape), "scale": torch.ones(10)}
+    sampler = build(lambda x, y, scale: scale * x.square().sum(-1) * y, model_kwargs=kwargs)
+    told = (
+        rf"model_kwargs for 10 chains: y \[{', '.join(map(str, shape))}\] float32 \(shared by all chains, as "
+        rf"{shape[0]} is not 10\); scale \[10\] float32 \(per chain\)"
+    )
+    with pytest.raises(ce.UnsupportedEnergyError, match=told):
+        sampler.run(sampler.init(n_chains=10), 1)
+
+
 def test_kwargs_with_the_wrong_names_are_refused() -> None:
     sampler = build(conditional, model_kwargs={"centre": torch.zeros(3)})
     with pytest.raises(ce.UnsupportedEnergyError, match="unexpected keyword argument 'center'"):

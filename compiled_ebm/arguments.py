@@ -1,0 +1,158 @@
+"""Checks of what users hand in: each names the argument, what was expected, what was given and what to do."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, SupportsIndex
+
+import torch
+from torch import Tensor
+
+from compiled_ebm import sourcelines
+from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.state import ChainState
+from compiled_ebm.trace import KwargsSpec
+
+__all__ = [
+    "MAX_STEPS",
+    "check_state",
+    "checked_int",
+    "checked_kwargs",
+    "checked_positions",
+    "checked_steps",
+    "described_kwargs",
+    "naming_kwargs",
+]
+
+MAX_STEPS = 1 << 32
+"""The step is one 32-bit word of the noise's counter; beyond, noise would repeat."""
+_SLOW_COPY_BYTES_PER_SECOND = 10e9
+"""About what a host-to-device copy reaches over PCIe; for the warning's estimate only."""
+_LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def checked_int(name: str, value: object, lowest: int, highest: int) -> int:
+    """``value`` as an int between two bounds, or an error that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise TypeError(f"{name}: expected an integer, got {value!r} of type {type(value).__name__}")
+    number = operator.index(value)
+    if not lowest <= number <= highest:
+        raise ValueError(f"{name}: expected an integer from {lowest} to {highest}, got {number}")
+    return number
+
+
+def checked_positions(
+    x0: Tensor, event_shape: tuple[int, ...], device: torch.device, carry_dtype: torch.dtype
+) -> Tensor:
+    """A copy of finite positions ``[n_chains, *event]`` on the device, in the carried dtype."""
+    if not isinstance(x0, Tensor):
+        raise TypeError(f"x0: expected a tensor [n_chains, *{list(event_shape)}], got {type(x0).__name__}")
+    if not x0.dtype.is_floating_point:
+        raise TypeError(
+            f"x0: expected a floating-point dtype, got {x0.dtype}; Langevin moves are continuous: x0.float()"
+        )
+    if x0.ndim != 1 + len(event_shape) or tuple(x0.shape[1:]) != event_shape or x0.shape[0] < 1:
+        raise ValueError(
+            f"x0: expected shape [n_chains >= 1, *{list(event_shape)}], got {list(x0.shape)}; the first dimension is "
+            f"the chains, and the sampler was built with event_shape={event_shape}"
+        )
+    if x0.device != device:
+        size = x0.numel() * x0.element_size()
+        warnings.warn(
+            f"x0 is on {x0.device}, the sampler on {device}: {size / 2**20:.1f} MiB are copied once, about "
+            f"{1e3 * size / _SLOW_COPY_BYTES_PER_SECOND:.2f} ms; create x0 with device={str(device)!r}",
+            stacklevel=4,  # the caller of Sampler.init, which torch.inference_mode wraps
+        )
+    positions = x0.detach().to(device=device, dtype=carry_dtype, copy=True).contiguous()
+    bad = ~torch.isfinite(positions).reshape(len(positions), -1).all(dim=1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"x0: expected finite positions, got NaN or inf in {int(bad.sum())} of {len(bad)} chains, the first "
+            f"chain {int(bad.nonzero()[0, 0])}; start every chain where the energy is finite"
+        )
+    return positions
+
+
+def check_state(
+    state: ChainState, event_shape: tuple[int, ...], device: torch.device, carry_dtype: torch.dtype
+) -> None:
+    """Raise if a state is not of the sampler's shape, dtype and device."""
+    if not isinstance(state, ChainState):
+        raise TypeError(f"state: expected a ChainState from init() or run(), got {type(state).__name__}")
+    if tuple(state.positions.shape[1:]) != event_shape or state.positions.dtype != carry_dtype:
+        raise ValueError(
+            f"state: expected positions [n, *{list(event_shape)}] carried in {carry_dtype}, got "
+            f"{list(state.positions.shape)} in {state.positions.dtype}; use this sampler's own init()"
+        )
+    if state.positions.device != device:
+        raise ValueError(f"state: expected a state on {device}, got one on {state.positions.device}")
+
+
+def checked_steps(n_steps: int, thin: int | None, first_step: int, has_collector: bool) -> tuple[int, int | None]:
+    """``n_steps`` and ``thin`` of a run that begins at ``first_step``."""
+    n_steps = checked_int("n_steps", n_steps, 0, MAX_STEPS - first_step)
+    if thin is not None:
+        thin = checked_int("thin", thin, 1, max(1, n_steps))
+    elif has_collector:
+        raise ValueError("thin: expected a number of steps because a collector is given, got None; thin=1 keeps all")
+    return n_steps, thin
+
+
+def checked_kwargs(model_kwargs: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Keyword arguments of the energy: tensors, on the device, and constants."""
+    if not isinstance(model_kwargs, Mapping):
+        raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
+    checked: dict[str, Any] = {}
+    for name, value in model_kwargs.items():
+        if isinstance(value, Tensor):
+            checked[name] = value.detach().to(device)
+        elif value is None or isinstance(value, (bool, int, float, str)):
+            checked[name] = value
+        else:
+            raise TypeError(
+                f"model_kwargs[{name!r}]: expected a tensor, a number, a string or None, got "
+                f"{type(value).__name__}; make it a tensor, or give each of its tensors a name of its own"
+            )
+    return checked
+
+
+def described_kwargs(model_kwargs: Mapping[str, Any], spec: KwargsSpec, n_chains: int) -> str:
+    """The keyword arguments by name, for messages: shapes, ranges of labels, and how each was taken."""
+
+    def one(name: str, value: object) -> str:
+        if not isinstance(value, Tensor):
+            return f"{name}={value!r}"
+        if name in spec.per_chain:
+            how = "per chain"
+        else:
+            how = "shared by all chains" + (f", as {value.shape[0]} is not {n_chains}" if value.ndim else "")
+        what = f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+        if value.device.type == "cpu" and value.numel() and value.dtype in _LABELS:
+            what += f" from {int(value.min())} to {int(value.max())}"
+        return f"{name} {what} ({how})"
+
+    listed = "; ".join(one(name, value) for name, value in model_kwargs.items())
+    return f"model_kwargs for {n_chains} chains: {listed}"
+
+
+@contextmanager
+def naming_kwargs(model_kwargs: Mapping[str, Any], spec: KwargsSpec, n_chains: int) -> Iterator[None]:
+    """Within the block, an energy that fails on its keyword arguments is told with their names.
+
+    A label that is out of range in a late chain shows here first: before, the energy has seen a few chains only.
+    """
+    try:
+        yield
+    except (UnsupportedEnergyError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if not model_kwargs:
+            raise
+        raise UnsupportedEnergyError(
+            f"energy: it fails on {n_chains} chains: {type(error).__name__}: {error} (at "
+            f"{sourcelines.line_of_error(error)}); {described_kwargs(model_kwargs, spec, n_chains)}; look for labels "
+            "out of range"
+        ) from error
