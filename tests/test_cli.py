@@ -282,11 +282,19 @@ def test_failed_chains_are_reported_on_one_line(here: Path) -> None:
 
 def test_all_chains_failed(here: Path) -> None:
     result = sample("--energy", "mine:steep", "--event-shape", 2, "--step-size", 1, "--plot", "p.png")
-    assert result.exit_code == 0, result.output
-    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["warning", "warning"]
+    assert result.exit_code == 1, result.output
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["warning", "warning", "error"]
+    assert result.stderr.splitlines()[-1].startswith("error: every chain failed: ")
+    assert facts(result)["failed chains"].startswith("60, the first at step ")
     assert "p.png: not drawn, every chain failed" in result.stderr
     assert "nan" not in result.stdout
     assert os.listdir(here) == ["draws.npz"]
+
+
+def test_all_chains_failed_is_an_error_where_nothing_is_reported_too(here: Path) -> None:
+    result = sample("--energy", "mine:steep", "--event-shape", 2, "--step-size", 1, "--quiet", "--no-save")
+    assert (result.exit_code, result.stdout, os.listdir(here)) == (1, "", [])
+    assert result.stderr.splitlines()[-1].startswith("error: every chain failed: ")
 
 
 def test_warnings_of_others_take_one_line_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
