@@ -272,6 +272,13 @@ class LangevinDynamics(nn.Module):
             return "nothing built yet: the first call of sample() builds"
         return "\n\n".join(sampler.explain() for sampler in self._samplers.values())
 
+    @property
+    def source(self) -> str:
+        """The generated code of what was built, for each event shape sampled so far; "" before the first build."""
+        return "\n\n".join(
+            f"# event shape {sampler.event_shape}\n{sampler.source}" for sampler in self._samplers.values()
+        )
+
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(model={type(self.model).__name__}, "

@@ -282,3 +282,13 @@ def test_decay_has_no_effect_and_says_so() -> None:
 def test_model_must_be_callable() -> None:
     with pytest.raises(TypeError, match="model"):
         ce.LangevinDynamics(3.0)
+
+
+def test_source_is_the_code_of_each_event_shape() -> None:
+    sampler = dynamics()
+    assert sampler.source == ""
+    sampler.sample(dim=2, n_steps=1)
+    one = sampler.source
+    assert one.startswith("# event shape (2,)\n") and "torch.ops.aten" in one
+    sampler.sample(dim=3, n_steps=1)
+    assert sampler.source.startswith(one) and "# event shape (3,)\n" in sampler.source
