@@ -350,3 +350,22 @@ def test_schedules_never_rebuild() -> None:
         assert torch.equal(got.positions, want.positions)
     assert sampler._builds.count == 1
     assert torch.allclose(traced_energy(sampler, x0), case.make()(x0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("transition", "text"),
+    [
+        (ce.Langevin(0.1), "Langevin(step_size=0.1, noise_scale=1.0)"),
+        (ce.Langevin(0.1, noise_scale=0.0), "Langevin(step_size=0.1, noise_scale=0.0)"),
+        (ce.Langevin(1.0, noise_std=0.01, clamp=(0, 1)), "Langevin(step_size=1.0, noise_std=0.01, clamp=(0.0, 1.0))"),
+        (
+            ce.Langevin(schedules.Linear(0.1, 0.01, 5), grad_clip=3.0),
+            "Langevin(step_size=Linear(start=0.1, end=0.01, n_steps=5), noise_scale=1.0, grad_clip=3.0)",
+        ),
+    ],
+)
+def test_text_shows_what_is_set(transition: ce.Langevin, text: str) -> None:
+    assert str(transition) == text
+    sampler = ce.build_sampler(ce.HarmonicModel(), transition, (2,), backend="eager")
+    assert text in sampler.explain() and text in repr(sampler)
+    assert "grad_clip=" in repr(transition) and "noise_std=" in repr(transition)  # all fields: it can be evaluated

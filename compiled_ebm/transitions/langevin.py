@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -96,6 +96,13 @@ class Langevin:
                     f"grad_clip: expected a finite number above 0, got {self.grad_clip}; use None for no clipping"
                 )
         self.hyper_table(0, 1)
+
+    def __str__(self) -> str:
+        """What is set, and the noise scale that holds where neither noise is."""
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.noise_scale is None and self.noise_std is None:
+            shown["noise_scale"] = 1.0
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown.items() if value is not None)})"
 
     def init(self, x: Tensor, target: Target) -> LangevinState:
         """The state at x."""
