@@ -102,7 +102,8 @@ class Langevin:
         shown = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.noise_scale is None and self.noise_std is None:
             shown["noise_scale"] = 1.0
-        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown.items() if value is not None)})"
+        given = ", ".join(f"{name}={value}" for name, value in shown.items() if value is not None)
+        return f"{type(self).__name__}({given})"
 
     def init(self, x: Tensor, target: Target) -> LangevinState:
         """The state at x."""
