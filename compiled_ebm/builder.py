@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -304,7 +305,7 @@ class _Builds:
         """A position-dependent sum of the bits of every captured tensor and keyword argument."""
         held = (*program.step.captured, *chains.chain_kwargs, *chains.shared_kwargs)
         code = (program.init.prelude.code, program.init.body.code, program.step.prelude.code, program.step.body.code)
-        return (hash(code), *(_checksum(t) for t in held))
+        return (_digest(code), *(_checksum(t) for t in held))
 
     def explain(self) -> str:
         """Backend and why, what is compiled, builds and their reasons."""
@@ -341,6 +342,11 @@ def _has_own_gradient(energy: Energy) -> bool:
 
 def _same_tensor(a: Tensor, b: Tensor) -> bool:
     return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b))
+
+
+def _digest(code: Iterable[str]) -> int:
+    """64 bits, the same in every process: Python's own hash of a string is not."""
+    return int.from_bytes(hashlib.blake2b("\0".join(code).encode(), digest_size=8).digest(), "little")
 
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -15,6 +15,7 @@ __all__ = ["ChainState", "RunResult", "RunStats"]
 class ChainState:
     """Chains between runs: everything that is needed to go on, bit for bit.
 
+    ``torch.save`` and ``torch.load`` keep it; a sampler of the same energy goes on from it in another process.
     Positions and the transition's other per-chain values are carried in at least float32; ``x`` is rounded to the
     sampler's dtype. Noise depends on (seed, step, chain id) alone, so this is the whole state.
 
@@ -63,6 +64,9 @@ class ChainState:
             f"ChainState(n_chains={self.n_chains}, event_shape={tuple(self.positions.shape[1:])}, step={self.step}, "
             f"seed={self.seed}, dtype={self.dtype}, device={self.positions.device})"
         )
+
+
+torch.serialization.add_safe_globals([ChainState])  # plain tensors and numbers: torch.load takes it as it does weights
 
 
 @dataclass(frozen=True)

@@ -315,11 +315,11 @@ def test_resuming_from_a_saved_state(mlp: ce.Sampler) -> None:
     file = io.BytesIO()
     torch.save(mlp.run(from_start(mlp), 9).state, file)
     file.seek(0)
-    loaded = torch.load(file, weights_only=False)
+    loaded = torch.load(file)
     assert same_state(mlp.run(loaded, 11).state, whole)
     file.seek(0)
     fresh = sampler_of(BY_NAME["mlp"], "eager")
-    assert torch.allclose(fresh.run(torch.load(file, weights_only=False), 11).state.x, whole.x, atol=1e-5)
+    assert torch.allclose(fresh.run(torch.load(file), 11).state.x, whole.x, atol=1e-5)
 
 
 def test_schedules_go_on_where_a_run_was_cut(mlp: ce.Sampler) -> None:
