@@ -11,22 +11,28 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor
 
-from compiled_ebm import sourcelines
+from compiled_ebm import captures, sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.state import ChainState
 from compiled_ebm.trace import KwargsSpec
 
 __all__ = [
+    "DTYPES",
     "MAX_STEPS",
+    "check_dtypes",
     "check_state",
     "checked_int",
     "checked_kwargs",
     "checked_positions",
+    "checked_shape",
     "checked_steps",
     "described_kwargs",
     "naming_kwargs",
+    "resolve_device",
 ]
 
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+"""Of the positions that are handed in and out, and of the energy's arithmetic."""
 MAX_STEPS = 1 << 32
 """The step is one 32-bit word of the noise's counter; beyond, noise would repeat."""
 _SLOW_COPY_BYTES_PER_SECOND = 10e9
@@ -42,6 +48,52 @@ def checked_int(name: str, value: object, lowest: int, highest: int) -> int:
     if not lowest <= number <= highest:
         raise ValueError(f"{name}: expected an integer from {lowest} to {highest}, got {number}")
     return number
+
+
+def checked_shape(event_shape: object) -> tuple[int, ...]:
+    """An event shape as a tuple of positive integers; an integer is one dimension."""
+    if isinstance(event_shape, int) and not isinstance(event_shape, bool):
+        event_shape = (event_shape,)
+    if not isinstance(event_shape, (tuple, list, torch.Size)) or not all(
+        isinstance(n, int) and not isinstance(n, bool) for n in event_shape
+    ):
+        raise TypeError(f"event_shape: expected a tuple of integers such as (2,) or (1, 28, 28), got {event_shape!r}")
+    if any(n < 1 for n in event_shape):
+        raise ValueError(f"event_shape: expected sizes of at least 1, got {tuple(event_shape)}")
+    return tuple(event_shape)
+
+
+def check_dtypes(**dtypes: object) -> None:
+    """Raise if a dtype is not one of ours."""
+    for name, value in dtypes.items():
+        if value not in DTYPES:
+            raise TypeError(f"{name}: expected one of {', '.join(map(str, DTYPES))}, got {value!r}")
+
+
+def resolve_device(device: torch.device | str | None, slots: list[captures.Slot]) -> torch.device:
+    """The device asked for, else where the energy's tensors are (a GPU if any is on one), else the CPU."""
+    if device is not None:
+        try:
+            found = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"device: expected a device such as 'cpu' or 'cuda:0', got {device!r}") from error
+    else:
+        held = [slot.value.device for slot in captures.tensors(slots)]
+        found = next((d for d in held if d.type == "cuda"), torch.device("cpu"))
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'cpu' or 'cuda', got {str(found)!r}")
+    if found.type == "cpu":
+        return torch.device("cpu")
+    if found.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"device: expected a device of this machine, got {str(found)!r}, and CUDA is not available"
+            )
+        if found.index is None:
+            found = torch.device("cuda", torch.cuda.current_device())
+        elif found.index >= torch.cuda.device_count():
+            raise ValueError(f"device: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {str(found)!r}")
+    return found
 
 
 def checked_positions(

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compiled_ebm import captures
+from compiled_ebm import captures, checksum
+from compiled_ebm.arguments import check_dtypes, checked_shape, resolve_device
 from compiled_ebm.backends import eager, inductor
 from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
 from compiled_ebm.probe import InconsistentEnergyError, check_trace, probe
 from compiled_ebm.sampler import Sampler
-from compiled_ebm.target import Energy
+from compiled_ebm.target import Energy, own_gradient
 from compiled_ebm.trace import ChainProgram, KwargsSpec, trace
 from compiled_ebm.transitions.base import Transition
 
-__all__ = ["BACKENDS", "DTYPES", "build_sampler", "check_names", "checked_shape", "resolve_device"]
+__all__ = ["BACKENDS", "build_sampler", "check_backend"]
 
 _BUILDING = threading.RLock()
 """Tracing and compiling have state of their own in torch: one thread at a time."""
 _MAX_PROGRAMS = 16
 """Programs kept, one for each shape and constant of ``model_kwargs``."""
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ def build_sampler(
     if not isinstance(transition, Transition) or isinstance(transition, type):
         raise TypeError(f"transition: expected a transition such as ce.Langevin(step_size=0.01), got {transition!r}")
     shape = checked_shape(event_shape)
-    check_names(backend, dtype=dtype, compute_dtype=dtype if compute_dtype is None else compute_dtype)
+    check_dtypes(dtype=dtype, compute_dtype=dtype if compute_dtype is None else compute_dtype)
+    check_backend(backend)
     slots = captures.find_slots(energy)
     where = resolve_device(device, slots)
     builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
@@ -104,52 +104,10 @@ def build_sampler(
     return Sampler(builds, transition, shape, dtype, builds.carry_dtype, where, model_kwargs or {})
 
 
-def check_names(backend: object, **dtypes: object) -> None:
-    """Raise if the backend or a dtype is not one of ours."""
-    for name, value in dtypes.items():
-        if value not in DTYPES:
-            raise TypeError(f"{name}: expected one of {', '.join(map(str, DTYPES))}, got {value!r}")
+def check_backend(backend: object) -> None:
+    """Raise if the backend is not one of ours."""
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend: expected one of {', '.join(('auto', *BACKENDS))}, got {backend!r}")
-
-
-def checked_shape(event_shape: object) -> tuple[int, ...]:
-    """An event shape as a tuple of positive integers; an integer is one dimension."""
-    if isinstance(event_shape, int) and not isinstance(event_shape, bool):
-        event_shape = (event_shape,)
-    if not isinstance(event_shape, (tuple, list, torch.Size)) or not all(
-        isinstance(n, int) and not isinstance(n, bool) for n in event_shape
-    ):
-        raise TypeError(f"event_shape: expected a tuple of integers such as (2,) or (1, 28, 28), got {event_shape!r}")
-    if any(n < 1 for n in event_shape):
-        raise ValueError(f"event_shape: expected sizes of at least 1, got {tuple(event_shape)}")
-    return tuple(event_shape)
-
-
-def resolve_device(device: torch.device | str | None, slots: list[captures.Slot]) -> torch.device:
-    """The device asked for, else where the energy's tensors are (a GPU if any is on one), else the CPU."""
-    if device is not None:
-        try:
-            found = torch.device(device)
-        except (RuntimeError, TypeError) as error:
-            raise ValueError(f"device: expected a device such as 'cpu' or 'cuda:0', got {device!r}") from error
-    else:
-        held = [slot.value.device for slot in captures.tensors(slots)]
-        found = next((d for d in held if d.type == "cuda"), torch.device("cpu"))
-    if found.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected 'cpu' or 'cuda', got {str(found)!r}")
-    if found.type == "cpu":
-        return torch.device("cpu")
-    if found.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError(
-                f"device: expected a device of this machine, got {str(found)!r}, and CUDA is not available"
-            )
-        if found.index is None:
-            found = torch.device("cuda", torch.cuda.current_device())
-        elif found.index >= torch.cuda.device_count():
-            raise ValueError(f"device: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, got {str(found)!r}")
-    return found
 
 
 class _Builds:
@@ -305,7 +263,7 @@ class _Builds:
         """A position-dependent sum of the bits of every captured tensor and keyword argument."""
         held = (*program.step.captured, *chains.chain_kwargs, *chains.shared_kwargs)
         code = (program.init.prelude.code, program.init.body.code, program.step.prelude.code, program.step.body.code)
-        return (_digest(code), *(_checksum(t) for t in held))
+        return (checksum.of_code(code), *(checksum.of_tensor(t) for t in held))
 
     def explain(self) -> str:
         """Backend and why, what is compiled, builds and their reasons."""
@@ -318,7 +276,7 @@ class _Builds:
         if self._last is not None:
             program, launch = self._last
             n_ops = sum(node.op == "call_function" for node in program.step.body.graph.nodes)
-            gradient = "its own gradient(x)" if _has_own_gradient(self._energy) else "autograd"
+            gradient = "its own gradient(x)" if own_gradient(self._energy) is not None else "autograd"
             lines += [
                 f"score          {gradient}",
                 f"traced step    {n_ops} operations, {len(program.step.captured)} live tensors, "
@@ -334,33 +292,5 @@ class _Builds:
         return self._last[1].source() if self._last else ""
 
 
-def _has_own_gradient(energy: Energy) -> bool:
-    from compiled_ebm.target import own_gradient
-
-    return own_gradient(energy) is not None
-
-
 def _same_tensor(a: Tensor, b: Tensor) -> bool:
     return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b))
-
-
-def _digest(code: Iterable[str]) -> int:
-    """64 bits, the same in every process: Python's own hash of a string is not."""
-    return int.from_bytes(hashlib.blake2b("\0".join(code).encode(), digest_size=8).digest(), "little")
-
-
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def _checksum(tensor: Tensor) -> int:
-    flat = tensor.detach().contiguous().reshape(-1)
-    if flat.dtype == torch.bool:
-        flat = flat.to(torch.uint8)
-    elif flat.dtype.is_complex:
-        flat = torch.view_as_real(flat).reshape(-1)
-    bits = flat.view(_BITS[flat.element_size()]).to(torch.int64)
-    # a mix that is not linear: in a plain weighted sum, two flipped signs of float64 numbers would cancel
-    place = torch.arange(1, bits.numel() + 1, dtype=torch.int64, device=bits.device) * 0x1E3779B97F4A7C15
-    mixed = (bits ^ place) * 0x3F58476D1CE4E5B9
-    mixed = (mixed ^ (mixed >> 30)) * 0x14D049BB133111EB
-    return int((mixed ^ (mixed >> 27)).sum())

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from compiled_ebm.builder import BACKENDS, DTYPES
+from compiled_ebm.arguments import DTYPES
+from compiled_ebm.builder import BACKENDS
 from compiled_ebm.cli_messages import fail
 
 __all__ = [

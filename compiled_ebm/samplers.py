@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compiled_ebm.arguments import checked_int
-from compiled_ebm.builder import build_sampler, check_names, checked_shape, resolve_device
+from compiled_ebm.arguments import check_dtypes, checked_int, checked_shape, resolve_device
+from compiled_ebm.builder import build_sampler, check_backend
 from compiled_ebm.draws.memory import Collector, MemoryDraws, StepDiagnostics, Tee
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.sampler import Sampler
@@ -88,7 +88,8 @@ class LangevinDynamics(nn.Module):
         self._samplers: dict[tuple[object, ...], Sampler] = {}
         self._sampled: set[tuple[int, ...]] = set()
         self._transition()
-        check_names(backend, dtype=dtype)
+        check_dtypes(dtype=dtype)
+        check_backend(backend)
         # follows nn.Module.to(), also where this sampler is part of another module
         self.register_buffer("_placement", torch.empty(0, dtype=dtype, device=self.device), persistent=False)
 
