@@ -60,7 +60,14 @@ def test_skinny_products_are_rewritten_and_equal() -> None:
 
 
 def example_graph(program: ChainProgram) -> fx.GraphModule:
-    return batched_step(program, example_inputs(program), on_device_cursor=False)
+    return batched_step(program, example_inputs(program), on_device_cursor=False).graph
+
+
+def laid_out_inputs(program: ChainProgram) -> list[Tensor]:
+    """As the graph takes them: the constants in the layout that it wants."""
+    inputs, n = example_inputs(program), program.step.n_constants
+    step = batched_step(program, inputs, on_device_cursor=False)
+    return [*inputs[: len(inputs) - n], *step.layout(*inputs[len(inputs) - n :])]
 
 
 def example_inputs(program: ChainProgram, rows: int = 32) -> list[Tensor]:
@@ -88,7 +95,7 @@ def test_scatter_targets_have_memory_of_their_own() -> None:
 def test_a_wrong_compilation_is_refused() -> None:
     """The graph itself passes the check; gradients half as large again do not."""
     program = program_of(mlp(), (2,))
-    graph, example = example_graph(program), example_inputs(program)
+    graph, example = example_graph(program), laid_out_inputs(program)
     inductor._check_compiled(graph, graph, example)
 
     def planted(*inputs: Tensor) -> None:
