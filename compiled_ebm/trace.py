@@ -8,6 +8,7 @@ off the prelude: what depends on captured tensors only, evaluated once a run, so
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compiled_ebm import captures
+from compiled_ebm import captures, checksum
 from compiled_ebm.chaingraph import ChainGraph, peak_bytes, trace_graph
 from compiled_ebm.target import BatchTarget, Energy
 from compiled_ebm.transitions.base import NoiseDraw, Target, Transition
@@ -133,6 +134,12 @@ class ChainProgram:
     def bytes_per_chain(self) -> int:
         """Bytes that a step of one chain keeps alive at most, by the liveness of the traced graph."""
         return peak_bytes(self.step.body, self.step.n_chain_inputs)
+
+    @functools.cached_property
+    def digest(self) -> int:
+        """64 bits of the code, to tell programs apart."""
+        graphs = (self.init.prelude, self.init.body, self.step.prelude, self.step.body)
+        return checksum.of_code(graph.code for graph in graphs)
 
     def code(self) -> str:
         """The traced step, as readable Python."""
