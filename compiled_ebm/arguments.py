@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import warnings
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor
 
-from compiled_ebm import captures, sourcelines
+from compiled_ebm import captures, rng, sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.state import ChainState
 from compiled_ebm.trace import KwargsSpec
@@ -35,6 +36,7 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 """Of the positions that are handed in and out, and of the energy's arithmetic."""
 MAX_STEPS = 1 << 32
 """The step is one 32-bit word of the noise's counter; beyond, noise would repeat."""
+MAX_EVENT = rng.MAX_NUMBERS
 _SLOW_COPY_BYTES_PER_SECOND = 10e9
 """About what a host-to-device copy reaches over PCIe; for the warning's estimate only."""
 _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -52,15 +54,22 @@ def checked_int(name: str, value: object, lowest: int, highest: int) -> int:
 
 def checked_shape(event_shape: object) -> tuple[int, ...]:
     """An event shape as a tuple of positive integers; an integer is one dimension."""
-    if isinstance(event_shape, int) and not isinstance(event_shape, bool):
-        event_shape = (event_shape,)
-    if not isinstance(event_shape, (tuple, list, torch.Size)) or not all(
-        isinstance(n, int) and not isinstance(n, bool) for n in event_shape
+    given = event_shape
+    if isinstance(given, SupportsIndex) and not isinstance(given, (bool, Tensor)):
+        given = (given,)
+    if not isinstance(given, (tuple, list, torch.Size)) or not all(
+        isinstance(n, SupportsIndex) and not isinstance(n, bool) for n in given
     ):
         raise TypeError(f"event_shape: expected a tuple of integers such as (2,) or (1, 28, 28), got {event_shape!r}")
-    if any(n < 1 for n in event_shape):
-        raise ValueError(f"event_shape: expected sizes of at least 1, got {tuple(event_shape)}")
-    return tuple(event_shape)
+    shape = tuple(operator.index(n) for n in given)
+    if any(n < 1 for n in shape):
+        raise ValueError(f"event_shape: expected sizes of at least 1, got {shape}")
+    if math.prod(shape) > MAX_EVENT:
+        raise ValueError(
+            f"event_shape: expected at most {MAX_EVENT} elements, the random numbers that a chain can draw in a step, "
+            f"got {shape}; split the event over several chains"
+        )
+    return shape
 
 
 def check_dtypes(**dtypes: object) -> None:
@@ -111,6 +120,8 @@ def checked_positions(
             f"x0: expected shape [n_chains >= 1, *{list(event_shape)}], got {list(x0.shape)}; the first dimension is "
             f"the chains, and the sampler was built with event_shape={event_shape}"
         )
+    if x0.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"x0: expected a tensor on the CPU or a GPU, got one on {x0.device}")
     if x0.device != device:
         size = x0.numel() * x0.element_size()
         warnings.warn(

@@ -10,26 +10,25 @@ from __future__ import annotations
 import functools
 import sys
 import sysconfig
-import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from compiled_ebm.errors import UnsupportedEnergyError
+
 __all__ = ["Slot", "changed", "find_slots", "modules", "substituted", "tensors"]
 
-_SCALARS = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, np.generic, np.ndarray)
+_SCALARS = (bool, int, float, complex, str, type(None), torch.dtype, torch.device)
 _MAX_DEPTH = 8
 _MAX_CONTAINER = 256
 """Longer lists and dicts are data, not structure: their tensors are still inputs, only replacement goes unnoticed."""
-_SUBSTITUTING = threading.RLock()
 _MODULE_INTERNALS = set(vars(nn.Module())) - {"training"}
 _MODULE_MEMBERS = (
     *("_parameters", "_buffers", "_modules"),
@@ -75,31 +74,30 @@ class Slot:
     def _has_items(self) -> bool:
         return isinstance(self.container, (dict, list, types.MappingProxyType))
 
-    def can_set(self) -> bool:
-        """Whether the place can be assigned."""
-        if self.container is None or isinstance(self.container, types.MappingProxyType):
-            return False
-        return self.key is not _Entries and not isinstance(getattr(type(self.container), str(self.key), None), property)
 
-    def set(self, value: Any) -> None:
-        """Put another value in the place."""
-        if isinstance(self.container, types.CellType):
-            self.container.cell_contents = value
-        elif self._has_items():
-            self.container[self.key] = value
-        else:
-            object.__setattr__(self.container, self.key, value)
+def _is_plain(value: Any) -> bool:
+    """A number, a string or the like, of Python or NumPy."""
+    return isinstance(value, _SCALARS) or _is_array(value) or type(value).__module__ == "numpy"
+
+
+def _is_array(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")  # if it was never imported, nothing is an array
+    return numpy is not None and isinstance(value, numpy.ndarray)
 
 
 def _facts(value: Any) -> tuple[object, ...]:
     """What of a value may change while it stays the same object."""
     if isinstance(value, Tensor):
         return (value.dtype, value.device, tuple(value.shape))
-    return (value.copy(),) if isinstance(value, np.ndarray) else ()
+    return (value.copy(),) if _is_array(value) else ()
 
 
 def find_slots(energy: Callable[..., Any]) -> list[Slot]:
-    """Every place from which the energy can reach a tensor or a plain value."""
+    """Every place from which the energy can reach a tensor or a plain value.
+
+    Raises:
+        UnsupportedEnergyError: It holds a scripted module, whose operations cannot be traced.
+    """
     return list(_walk(energy, type(energy).__name__, {}, 0))
 
 
@@ -121,9 +119,12 @@ def _change(slot: Slot) -> str | None:
         if now is not slot.value:
             return "replaced"
         return None if _facts(now) == slot.facts else f"now {now.dtype} on {now.device} with shape {tuple(now.shape)}"
-    if isinstance(slot.value, np.ndarray):
-        return None if now is slot.value and np.array_equal(now, slot.facts[0], equal_nan=True) else "changed"
-    if not isinstance(slot.value, _SCALARS):
+    if _is_array(slot.value):
+        same = now is slot.value and bool(
+            ((now == slot.facts[0]) | ((now != now) & (slot.facts[0] != slot.facts[0]))).all()
+        )
+        return None if same else "changed"
+    if not _is_plain(slot.value):
         return None if now is slot.value else "replaced"
     same = type(now) is type(slot.value) and (now is slot.value or now == slot.value)
     return None if same else f"{slot.value!r} became {now!r}"
@@ -150,24 +151,16 @@ class _Substitution(TorchFunctionMode):
 def substituted(slots: list[Slot], replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within the block the energy works with ``replace(tensor)`` for every tensor that it holds.
 
-    Places that can be assigned hold the replacement for the while, so that ``weight.dtype`` tells the truth; tensors
-    in tuples, partials and defaults are swapped as torch operations receive them. One thread at a time, since the
-    energy is the user's own object.
+    Torch operations (``weight.dtype`` is one) receive the replacement, in this thread alone: the energy is the user's
+    own object, and other threads may be working with it.
     """
     held = {id(slot.value): slot.value for slot in tensors(slots)}
     replaced = {key: new for key, value in held.items() if (new := replace(value)) is not value}
     if not replaced:
         yield
         return
-    places = [slot for slot in tensors(slots) if slot.can_set() and id(slot.value) in replaced]
-    with _SUBSTITUTING, _Substitution(replaced):
-        try:
-            for slot in places:
-                slot.set(replaced[id(slot.value)])
-            yield
-        finally:
-            for slot in places:
-                slot.set(slot.value)
+    with _Substitution(replaced):
+        yield
 
 
 def modules(energy: Callable[..., Any]) -> list[nn.Module]:
@@ -185,13 +178,18 @@ def _walk(
     if id(obj) in seen or depth > _MAX_DEPTH:
         return
     seen[id(obj)] = obj
+    if isinstance(obj, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        raise UnsupportedEnergyError(
+            f"energy: {path or 'it'} is a module of torch.jit ({type(obj).__name__}), which cannot be traced again; "
+            "pass the module or function that it was made from"
+        )
     if isinstance(obj, nn.Module) and found_modules is not None:
         found_modules.append(obj)
     for container, key, value, name in _children(obj):
         where = f"{path}.{name}" if path else name
         if container is not None or isinstance(value, Tensor):
             yield Slot(where, container, key, value, _facts(value))
-        if key is not _Entries and not isinstance(value, (Tensor, *_SCALARS)):
+        if key is not _Entries and not (isinstance(value, Tensor) or _is_plain(value)):
             yield from _walk(value, where, seen, depth + 1, found_modules)
 
 
@@ -208,6 +206,8 @@ def _children(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:
         yield from _class_functions(obj)
     elif isinstance(obj, types.MethodType):
         yield from ((None, None, part, name) for name, part in (("self", obj.__self__), (obj.__name__, obj.__func__)))
+    elif hasattr(obj, "_torchdynamo_orig_callable"):
+        yield None, None, obj._torchdynamo_orig_callable, "compiled"
     elif isinstance(obj, types.FunctionType):
         if _is_user_code(obj.__module__ or ""):
             yield from _function_children(obj)
@@ -279,7 +279,7 @@ def _class_functions(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:
             for name, member in vars(cls).items():
                 if isinstance(member, types.FunctionType):
                     yield vars(cls), name, member, name
-                elif isinstance(member, (Tensor, *_SCALARS)) and not name.startswith("__"):
+                elif (isinstance(member, Tensor) or _is_plain(member)) and not name.startswith("__"):
                     yield vars(cls), name, member, name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def _record(function: Callable[..., Any], example: Sequence[Tensor]) -> tuple[fx
             recorder,
             sdpa_kernel(SDPBackend.MATH),
             _without_mkldnn(),
+            _compiled_called_plainly(),
         ):
             return make_fx(function)(*example), tuple(recorder.host_reads)
     except UnsupportedEnergyError:
@@ -96,6 +98,18 @@ def _without_mkldnn() -> Iterator[None]:
         yield
     finally:
         torch._C._set_mkldnn_enabled(was_on)
+
+
+@contextmanager
+def _compiled_called_plainly() -> Iterator[None]:
+    """What the user has given to ``torch.compile`` is traced as what it was before."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    from torch._dynamo import config
+
+    with config.patch(error_on_nested_fx_trace=False):
+        yield
 
 
 def _refuse_random(graph: fx.GraphModule) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ def of_tensor(tensor: Tensor) -> int:
     """64 bits in which every bit of the tensor and its place count; waits for the device."""
     flat = tensor.detach().contiguous().reshape(-1)
     if flat.device.type == "cpu":
-        data = memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b""
+        data: Any = flat.view(torch.uint8).numpy() if flat.numel() else b""
         return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
     if flat.dtype == torch.bool:
         flat = flat.to(torch.uint8)

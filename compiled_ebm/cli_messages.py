@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import warnings
@@ -15,12 +16,14 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from compiled_ebm import sourcelines
 from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning
 
 __all__ = ["INTERRUPTED", "OneLineErrors", "fail", "say"]
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+_TRACEBACKS = "COMPILED_EBM_TRACEBACK"
 _OPTIONS = {"n_chains": "chains", "n_steps": "steps"}
 """Library arguments whose option has another name."""
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -79,6 +82,13 @@ class OneLineErrors(TyperGroup):
             fail(f"{error}; use fewer --chains or a larger --thin")
         except (ValueError, TypeError, MemoryError, ImportError, BackendUnavailableError) as error:
             fail(error if str(error) else type(error).__name__)
+        except (typer.Exit, typer.Abort, _USAGE_ERROR):
+            raise
+        except (Exception, SystemExit) as error:
+            if os.environ.get(_TRACEBACKS):
+                raise
+            where = sourcelines.line_of_error(error)
+            fail(f"{type(error).__name__} at {where}: {error} ({_TRACEBACKS}=1 shows the traceback)")
 
 
 @contextmanager

@@ -145,7 +145,7 @@ class Sampler:
         elif n_chains is None:
             raise ValueError("x0, n_chains: expected one of them, got neither; for example n_chains=1000")
         n_chains = checked_int("n_chains", n_chains, 1, (1 << 63) - first_chain)
-        self._check_memory(n_chains, 0)
+        self._check_memory(n_chains, 0, None)
         ids = first_chain + torch.arange(n_chains, dtype=torch.int64, device=self.device)
         if x0 is None:
             z = rng.normals(
@@ -160,11 +160,16 @@ class Sampler:
         failed = torch.full((n_chains,), ALIVE, dtype=torch.int64, device=self.device)
         return ChainState(positions, None, failed, ids, seed, first_step, self.dtype)
 
-    def _check_memory(self, n_chains: int, n_kept: int, working: int = 0, fixed: int = 0) -> None:
+    def _check_memory(self, n_chains: int, n_kept: int, launch: Launch | None) -> None:
+        """Positions and gradient, twice (the caller's state and the run's), ids, failed_at, energies; draws; work."""
         numel = math.prod(self.event_shape)
-        # positions and gradient, twice (the caller's state and the run's), ids, failed_at and energies
-        per_chain = 4 * numel * self._carry.itemsize + 64 + n_kept * numel * self.dtype.itemsize + working
-        check_fits(n_chains, per_chain, fixed, self.device, "their state" + (" and draws" if n_kept else ""))
+        state, draws = 4 * numel * self._carry.itemsize + 64, n_kept * numel * self.dtype.itemsize
+        working, fixed, padding = 0, 0, 0
+        if launch is not None:
+            working, fixed = launch.working_bytes(n_chains)
+            padding = (launch.capacity(n_chains) - n_chains) * (state + working)
+        what = "their state" + (" and draws" if n_kept else "")
+        check_fits(n_chains, state + draws + working, fixed + padding, self.device, what)
 
     @torch.inference_mode(False)
     def run(
@@ -201,7 +206,7 @@ class Sampler:
         check_state(state, self.event_shape, self.device, self._carry)
         n_steps, thin = checked_steps(n_steps, thin, state.step, collector is not None)
         kwargs = checked_kwargs(self._model_kwargs if model_kwargs is None else model_kwargs, self.device)
-        with self._running:
+        with self._running, torch.autocast(self.device.type, enabled=False):  # compute_dtype says it, nothing else
             return self._run(state, n_steps, thin, kwargs, progress, collector)
 
     def _run(
@@ -219,11 +224,10 @@ class Sampler:
         program, launch = self._builds.get(kwargs, state.n_chains)
         n_kept = n_steps // thin if thin else 0
         kept_here = n_kept if thin and collector is None else 0
-        self._check_memory(launch.capacity(state.n_chains), kept_here, *launch.working_bytes(state.n_chains))
+        self._check_memory(state.n_chains, kept_here, launch)
         chains = self._buffers(program, launch, state, kwargs)
         with naming_kwargs(kwargs, program.kwargs, state.n_chains):
-            prepared = self._builds.prepare(program, launch, chains)
-            if prepared is not launch:
+            while (prepared := self._builds.prepare(program, launch, chains)) is not launch:
                 launch, chains = prepared, self._buffers(program, prepared, state, kwargs)
             weights = self._builds.checksum(program, chains)
             if state.carried is None or state.weights != weights:
@@ -248,6 +252,7 @@ class Sampler:
             )
         final = self._final_state(state, chains, done, weights)
         build_seconds = self._builds.seconds - before
+        _warn_of_range(final)
         stats = _stats(final, done, n_launches, build_seconds, time.perf_counter() - begin - build_seconds, n_steps)
         return RunResult(final, memory.draws if memory else None, stats)
 
@@ -367,6 +372,20 @@ def _keep_failed(chains: Chains, state: ChainState) -> None:
     """A chain that had failed before stays failed since then, whatever its energy is now."""
     n = state.n_chains
     chains.failed_at[:n] = torch.where(state.failed_at >= 0, state.failed_at, chains.failed_at[:n])
+
+
+def _warn_of_range(state: ChainState) -> None:
+    """Positions are carried in float32 and handed out in the user's dtype, which may not reach as far."""
+    if state.dtype.itemsize >= state.positions.dtype.itemsize:
+        return
+    beyond = int((~torch.isfinite(state.x)).reshape(state.n_chains, -1).any(dim=1).sum())
+    if beyond:
+        warnings.warn(
+            f"{beyond} of {state.n_chains} chains are beyond the range of {state.dtype} and are handed out as inf: use "
+            "dtype=torch.float32 or torch.bfloat16, or clamp",
+            NonFiniteChainWarning,
+            stacklevel=5,
+        )
 
 
 def _stats(

@@ -36,7 +36,7 @@ class LangevinDynamics(nn.Module):
         dtype: Of the positions handed in and out, and of the energy's arithmetic.
         device: Where to sample; by default where the model's tensors are, else where x is.
         integrator: Only TorchEBM's default, ``None`` or ``"euler_maruyama"``.
-        backend: "auto", "inductor" or "eager".
+        backend: "auto", "fused", "inductor" or "eager".
 
     ``to(device, dtype)`` moves sampler and model as it does any module.
 
@@ -216,6 +216,8 @@ class LangevinDynamics(nn.Module):
             )
         self._sampled.add(event)
         self._steps_done += result.stats.n_steps
+        if result.stats.interrupted:  # the loop around this call must hear of it; Sampler.run returns what there is
+            raise KeyboardInterrupt
         output = result.state.x if memory is None else memory.draws
         return output if diagnostics is None else (output, diagnostics.result(event, sampler.device))
 
@@ -266,6 +268,10 @@ class LangevinDynamics(nn.Module):
         sampler = self._samplers[key]
         sampler.transition = transition
         return sampler
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: what was built is built again there."""
+        return {**self.__dict__, "_samplers": {}}
 
     def explain(self) -> str:
         """What was built, for each event shape sampled so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import sys
 import traceback
@@ -45,6 +46,16 @@ def line_of_error(error: BaseException) -> str:
     """The user's line that raised ``error``: ``file:line, in function: text``."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_user_file(f.filename)]
     return _format(frames[-1].filename, frames[-1].lineno or 0, frames[-1].name) if frames else "unknown line"
+
+
+def line_of_definition(energy: object) -> str | None:
+    """Where the energy is written: ``file:line, in name``."""
+    function = inspect.unwrap(energy) if callable(energy) else energy
+    function = getattr(function, "func", function)  # a partial's
+    if not inspect.isroutine(function):
+        function = getattr(type(function), "forward", None) or type(function).__call__
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return None if code is None else _format(code.co_filename, code.co_firstlineno, code.co_name)
 
 
 def line_of_node(node: fx.Node) -> str:

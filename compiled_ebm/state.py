@@ -66,9 +66,6 @@ class ChainState:
         )
 
 
-torch.serialization.add_safe_globals([ChainState])  # plain tensors and numbers: torch.load takes it as it does weights
-
-
 @dataclass(frozen=True)
 class RunStats:
     """Figures of one run.
@@ -108,3 +105,7 @@ class RunResult(NamedTuple):
     """Kept draws ``[n_chains, n_steps // thin, *event]``, or None if no ``thin`` was given."""
     stats: RunStats
     """Figures."""
+
+
+# plain tensors and numbers: torch.load takes them as it does weights
+torch.serialization.add_safe_globals([ChainState, RunResult, RunStats])

@@ -517,6 +517,38 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "COLUMNS": "100", "TERM": "dumb"}
 
 
+BROKEN_OBJECT = """
+class Broken:
+    gradient = property(lambda self: {}["g"])
+    def __call__(self, x): ...
+energy = Broken()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def energy(x):\n    raise SystemExit(5)\n", "SystemExit"),
+        (BROKEN_OBJECT, "KeyError"),
+        ("def energy(x):\n    raise RuntimeError('no such luck')\n", "no such luck"),
+    ],
+)
+def test_whatever_an_energy_raises_is_one_line(here: Path, source: str, words: str) -> None:
+    (here / "raises.py").write_text(source)
+    try:
+        result = sample("--energy", "raises:energy", "--event-shape", 2, "--backend", "eager")
+    finally:
+        sys.modules.pop("raises", None)
+    assert result.exit_code == 2 and words in result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", [10**9, 10**20])
+def test_an_event_beyond_measure_is_one_line(here: Path, size: int) -> None:
+    result = sample("--energy", "mine:bowl", "--event-shape", size, "--backend", "eager")
+    assert result.exit_code == 2 and result.stderr.startswith("error: --event-shape: expected at most")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_saves_what_there_is(here: Path) -> None:
     (here / "mine.py").write_text(USER_MODULE)

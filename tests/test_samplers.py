@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import itertools
+import pickle
+import signal
 import warnings
 
 import pytest
@@ -292,3 +296,29 @@ def test_source_is_the_code_of_each_event_shape() -> None:
     assert one.startswith("# event shape (2,)\n") and "torch.ops.aten" in one
     sampler.sample(dim=3, n_steps=1)
     assert sampler.source.startswith(one) and "# event shape (3,)\n" in sampler.source
+
+
+def test_copies_and_pickles_go_on_by_themselves() -> None:
+    sampler = ce.LangevinDynamics(ce.HarmonicModel(), 0.01, backend="eager")
+    torch.manual_seed(3)
+    want = sampler.sample(dim=2, n_steps=4, n_samples=5)
+    for other in (copy.deepcopy(sampler), pickle.loads(pickle.dumps(sampler))):
+        torch.manual_seed(3)
+        assert torch.equal(other.sample(dim=2, n_steps=4, n_samples=5), want)
+
+
+def test_ctrl_c_reaches_the_loop_around_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = itertools.count()
+
+    def energy(x: Tensor) -> Tensor:
+        if next(calls) == 300:
+            signal.raise_signal(signal.SIGINT)
+        return x.square().sum(-1)
+
+    sampler = ce.LangevinDynamics(energy, 0.01, backend="eager")
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sampler.sample(dim=2, n_steps=100_000)
+    finally:
+        signal.signal(signal.SIGINT, previous)
