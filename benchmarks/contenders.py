@@ -16,7 +16,7 @@ from benchmarks.workloads import Workload, initial
 if TYPE_CHECKING:
     import compiled_ebm as ce
 
-BACKENDS = ("eager", "inductor", "auto")
+BACKENDS = ("eager", "inductor", "fused", "auto")
 PEERS: dict[str, Callable[[Workload, str, float], Contender]] = {
     "torchebm": peers.torchebm_langevin,
     "torchebm-model": peers.torchebm_model_langevin,

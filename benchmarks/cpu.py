@@ -21,8 +21,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--contenders",
-        default="torchebm,torchebm-model,plain,jax,inductor",
-        help="comma-separated, of torchebm torchebm-model plain jax eager inductor auto (default %(default)s)",
+        default="torchebm,torchebm-model,plain,jax,inductor,fused",
+        help="comma-separated, of torchebm torchebm-model plain jax eager inductor fused auto (default %(default)s)",
     )
     parser.add_argument("--threads", type=int, help="CPUs for every contender (default: all that this process may use)")
     options = parser.parse_args(argv)

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks import contenders
 from benchmarks.workloads import TEN, Workload
 
-NAMES = ("torchebm", "plain", "jax", "inductor")
+NAMES = ("torchebm", "plain", "jax", "inductor", "fused")
 
 
 @pytest.mark.parametrize("name", NAMES)

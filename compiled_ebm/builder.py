@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compiled_ebm import captures, checksum
+from compiled_ebm import captures, checksum, sourcelines
 from compiled_ebm.arguments import check_dtypes, checked_shape, resolve_device
 from compiled_ebm.backends import eager, inductor
 from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
+from compiled_ebm.memory import check_fits
 from compiled_ebm.probe import InconsistentEnergyError, check_trace, probe
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.target import Energy, own_gradient
@@ -26,20 +30,30 @@ __all__ = ["BACKENDS", "build_sampler", "check_backend"]
 
 _BUILDING = threading.RLock()
 """Tracing and compiling have state of their own in torch: one thread at a time."""
+_PROBE_BYTES = 11 * 3 * 8
+"""For each element of the event, at least: eleven chains, their gradients and a copy, in float64."""
 _MAX_PROGRAMS = 16
 """Programs kept, one for each shape and constant of ``model_kwargs``."""
 
 
 @dataclass(frozen=True)
 class _Backend:
-    """One way to run a program; the fused kernels of later versions register here too."""
+    """One way to run a program."""
 
     compile: Callable[[ChainProgram, Energy], Launch]
     why_unavailable: Callable[[torch.device], str | None]
 
 
+def _fused() -> ModuleType:
+    """Imported when used: lowering and its tables take 50 ms."""
+    from compiled_ebm.backends.fused import launch
+
+    return launch
+
+
 BACKENDS: dict[str, _Backend] = {
-    "inductor": _Backend(lambda program, energy: inductor.compile(program), inductor.why_unavailable),
+    "fused": _Backend(lambda program, _: _fused().compile(program), lambda device: _fused().why_unavailable(device)),
+    "inductor": _Backend(lambda program, _: inductor.compile(program), inductor.why_unavailable),
     "eager": _Backend(eager.compile, lambda device: None),
 }
 """In the order in which ``auto`` prefers them."""
@@ -63,7 +77,7 @@ def build_sampler(
             tensors are live: changed in place, the next run uses the new values. A ``gradient(x)`` of its own is used.
         transition: The move, for example ``ce.Langevin(step_size=0.01)``.
         event_shape: Shape of one chain's position; an int is one dimension.
-        backend: "auto", "inductor" or "eager".
+        backend: "auto", "fused", "inductor" or "eager".
         device: Where the chains live; by default where the energy's tensors are.
         dtype: Of the positions handed in and out: float32, float64, float16 or bfloat16. They are carried in at least
             float32.
@@ -95,6 +109,7 @@ def build_sampler(
     check_backend(backend)
     slots = captures.find_slots(energy)
     where = resolve_device(device, slots)
+    check_fits(1, _PROBE_BYTES * math.prod(shape), 0, where, "the check of the energy")
     builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
     if model_kwargs is None:
         with torch.inference_mode(False):
@@ -145,15 +160,17 @@ class _Builds:
         """The backend in use."""
         return self._backend
 
-    def _choose(self) -> tuple[str, str]:
+    def _choose(self, after: str | None = None, because: str = "") -> tuple[str, str]:
+        """The backend and why; for ``auto`` the first that runs here, beginning ``after`` one that does not."""
         if self._asked != "auto":
             reason = BACKENDS[self._asked].why_unavailable(self._device)
             if reason is not None:
                 raise BackendUnavailableError(f"backend={self._asked!r}: {reason}; or use backend='eager'")
             return self._asked, "asked for"
-        skipped: list[str] = []
-        for name, candidate in BACKENDS.items():
-            reason = candidate.why_unavailable(self._device)
+        names = list(BACKENDS)
+        skipped = [because] if because else []
+        for name in names[names.index(after) + 1 :] if after else names:
+            reason = BACKENDS[name].why_unavailable(self._device)
             if reason is None:
                 return name, "auto" + (f"; {'; '.join(skipped)}" if skipped else ": the first that runs here")
             skipped.append(f"not {name}: {reason}")
@@ -187,7 +204,18 @@ class _Builds:
     def _checked_program(
         self, spec: KwargsSpec, rows: Mapping[str, Tensor], model_kwargs: Mapping[str, Any], n_chains: int
     ) -> tuple[ChainProgram, list[str]]:
-        """Probe the energy, trace it, and compare the trace with it."""
+        """Probe the energy, trace it, and compare the trace with it; a refusal names a line, if only the energy's."""
+        try:
+            return self._probed_program(spec, rows, model_kwargs, n_chains)
+        except UnsupportedEnergyError as error:
+            where = sourcelines.line_of_definition(self._energy)
+            if where is None or re.search(r"\.py:\d|<.*>:\d", str(error)):
+                raise
+            raise UnsupportedEnergyError(f"{error} (the energy at {where})") from error
+
+    def _probed_program(
+        self, spec: KwargsSpec, rows: Mapping[str, Tensor], model_kwargs: Mapping[str, Any], n_chains: int
+    ) -> tuple[ChainProgram, list[str]]:
         options: dict[str, Any] = {
             "carry_dtype": self.carry_dtype,
             "compute_dtype": self._compute_dtype,
@@ -245,15 +273,17 @@ class _Builds:
         return True
 
     def prepare(self, program: ChainProgram, launch: Launch, chains: Chains) -> Launch:
-        """Compile; where ``auto`` chose a backend that turns out not to take this energy, use eager and say so."""
+        """Compile; where ``auto`` chose a backend that turns out not to take this energy, give the next one."""
         try:
             with _BUILDING:
                 self.seconds += launch.prepare(chains)
         except UnsupportedEnergyError as error:
             if self._asked != "auto":
                 raise
-            self._backend, self._why = "eager", f"auto; not inductor: {error}"
-            fallback = eager.compile(program, self._energy)
+            before = self._why.removeprefix("auto").removeprefix("; ").removeprefix(": the first that runs here")
+            because = "; ".join(filter(None, (before, f"not {self._backend}: {error}")))
+            self._backend, self._why = self._choose(self._backend, because)
+            fallback = BACKENDS[self._backend].compile(program, self._energy)
             self._built = {k: (p, fallback if p is program else old) for k, (p, old) in self._built.items()}
             self._last = (program, fallback)
             return fallback
@@ -262,8 +292,7 @@ class _Builds:
     def checksum(self, program: ChainProgram, chains: Chains) -> tuple[int, ...]:
         """A position-dependent sum of the bits of every captured tensor and keyword argument."""
         held = (*program.step.captured, *chains.chain_kwargs, *chains.shared_kwargs)
-        code = (program.init.prelude.code, program.init.body.code, program.step.prelude.code, program.step.body.code)
-        return (checksum.of_code(code), *(checksum.of_tensor(t) for t in held))
+        return (program.digest, *(checksum.of_tensor(t) for t in held))
 
     def explain(self) -> str:
         """Backend and why, what is compiled, builds and their reasons."""

@@ -36,7 +36,7 @@ import compiled_ebm as ce
 from compiled_ebm import builder, memory, runloop, schedules
 from compiled_ebm.draws.memory import StepDiagnostics, Tee
 
-BACKENDS = ("eager", "inductor")
+BACKENDS = ("eager", "inductor", "fused")
 N, N_STEPS = 48, 10
 
 slow = pytest.mark.slow
@@ -93,7 +93,13 @@ def test_eager_agrees_with_the_update_written_by_hand(case: Case, dtype: torch.d
 @pytest.mark.parametrize("case", case_params(QUICK))
 def test_inductor_agrees_with_eager(case: Case) -> None:
     """On the same noise, after ten steps; each may be off by the rounding of its own order of operations."""
-    check_agreement(case, torch.float32)
+    check_agreement(case, "inductor", torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_fused_agrees_with_eager(case: Case, dtype: torch.dtype) -> None:
+    check_agreement(case, "fused", dtype)
 
 
 @slow
@@ -108,11 +114,11 @@ def test_inductor_agrees_with_eager(case: Case) -> None:
     ids=str,
 )
 def test_inductor_agrees_with_eager_in_other_dtypes(name: str, dtype: torch.dtype) -> None:
-    check_agreement(BY_NAME[name], dtype)
+    check_agreement(BY_NAME[name], "inductor", dtype)
 
 
-def check_agreement(case: Case, dtype: torch.dtype) -> None:
-    a, b = run_of(case.name, "eager", dtype), run_of(case.name, "inductor", dtype)
+def check_agreement(case: Case, backend: str, dtype: torch.dtype) -> None:
+    a, b = run_of(case.name, "eager", dtype), run_of(case.name, backend, dtype)
     reference = reference_of(case.name, dtype)
     tolerance = 2 * reference.tolerance(dtype, N_STEPS)
     for state in (a, b):
@@ -150,6 +156,7 @@ def assert_rows(part: ce.ChainState, whole: ce.ChainState, first: int, stop: int
 BIT_CASES = [
     *(("eager", name, ()) for name in ("mlp", "mixture", "conv", "layer-norm", "attention", "scalar-chain")),
     *(("eager", name, slow) for name in ("mlp-silu", "funnel", "lattice", "squared-score")),
+    *(("fused", name, ()) for name in ("mlp", "mixture", "lattice", "layer-norm", "squared-score")),
     ("inductor", "mlp", ()),
     ("inductor", "mixture", slow),
     ("inductor", "conv", slow),
@@ -162,10 +169,10 @@ BIT_CASES = [
 def test_bits_do_not_depend_on_the_batch(backend: str, name: str) -> None:
     """One chain alone, sixteen, or a thousand together; the first, the last and some in the middle."""
     case, sampler = BY_NAME[name], shared_sampler(name, backend)
-    many = MANY if backend == "eager" else N  # a tile that is compiled anyway
+    many = N if backend == "inductor" else MANY  # a tile that is compiled anyway
     whole = rows_of(sampler, case, 0, many)
     splits = [(0, 1), (many - 10, many - 9), (many - 16, many), (16, 30)]
-    if backend == "eager":
+    if backend != "inductor":
         splits += [(3, 20), (100, 203), (0, 500), (500, many)]
     for first, stop in splits:
         assert_rows(rows_of(sampler, case, first, stop), whole, first, stop)
@@ -180,6 +187,7 @@ WIDTHS = [(3, 3), (5, 5), (6, 16), (7, 13), (17, 2), (30, 64), (64, 64)]
     ("backend", "widths"),
     [
         *(pytest.param("eager", w, id=f"eager-{w}") for w in WIDTHS),
+        *(pytest.param("fused", w, id=f"fused-{w}") for w in WIDTHS),
         *(pytest.param("inductor", w, id=f"inductor-{w}") for w in ((4, 13), (17, 13))),
     ],
 )
@@ -196,12 +204,12 @@ def test_bits_of_matrix_products_do_not_depend_on_the_batch(backend: str, widths
     def rows(first: int, stop: int) -> ce.ChainState:
         return sampler.run(sampler.init(x0[first:stop], seed=SEED, first_chain=first), 5).state
 
-    many = MANY if backend == "eager" else N
+    many = N if backend == "inductor" else MANY
     whole = rows(0, many)
     splits = ((0, 1), (3, 19)) if backend == "inductor" else ((0, 1), (3, 20), (0, 48), (100, 203), (0, 500))
     for first, stop in splits:
         assert_rows(rows(first, stop), whole, first, stop)
-    if backend == "eager":  # compiled code keeps the number of threads it was compiled for
+    if backend != "inductor":  # whose code keeps the number of threads it was compiled for
         threads = torch.get_num_threads()
         try:
             for n in (1, 2, 3, 4):
@@ -211,7 +219,7 @@ def test_bits_of_matrix_products_do_not_depend_on_the_batch(backend: str, widths
             torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=slow)])
+@pytest.mark.parametrize("backend", ["eager", "fused", pytest.param("inductor", marks=slow)])
 def test_bits_do_not_depend_on_the_tile(backend: str) -> None:
     """16 chains, 2,000, and 40,000 in several tiles."""
     sampler = shared_sampler("mlp", backend)
@@ -224,6 +232,7 @@ def test_bits_do_not_depend_on_the_tile(backend: str) -> None:
     ("backend", "name"),
     [
         *(("eager", name) for name in ("mlp", "mixture", "conv")),
+        *(("fused", name) for name in ("mlp", "mixture")),
         pytest.param("inductor", "mlp", marks=slow),
     ],
 )
@@ -372,14 +381,15 @@ def test_runs_in_two_threads_at_once_do_not_mix(mlp: ce.Sampler) -> None:
 
 @pytest.mark.parametrize("first", [0, 2**31 - 8, 2**32 - 24, 2**62], ids=hex)
 @pytest.mark.parametrize("seed", [2**31, 2**32 - 1, 2**63 + 5, 2**64 - 1], ids=hex)
-def test_both_backends_see_the_same_noise(seed: int, first: int) -> None:
+def test_all_backends_see_the_same_noise(seed: int, first: int) -> None:
     """At the edges of every word of the counter and the key, where integer arithmetic can go wrong."""
     x0 = BY_NAME["mlp"].x0(N)
     states = []
     for backend in BACKENDS:
         sampler = shared_sampler("mlp", backend)
         states.append(sampler.run(sampler.init(x0, seed=seed, first_chain=first, first_step=2**32 - 3), 2).state)
-    assert float((states[0].positions - states[1].positions).abs().max()) < 1e-5
+    for state in states[1:]:
+        assert float((states[0].positions - state.positions).abs().max()) < 1e-5
 
 
 def test_compiled_code_is_reused_not_recompiled() -> None:
@@ -806,13 +816,14 @@ def test_positions_of_any_layout_and_precision_are_taken() -> None:
 
 def test_auto_says_what_it_chose_and_why() -> None:
     sampler = harmonic("auto")
-    assert sampler.backend == "inductor" and re.search(r"backend +inductor \(auto", sampler.explain())
+    assert sampler.backend == "fused" and re.search(r"backend +fused \(auto", sampler.explain())
     assert re.search(r"backend +eager \(asked for\)", harmonic("eager").explain())
 
 
 def test_without_a_compiler_auto_is_eager_and_a_named_backend_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = replace(builder.BACKENDS["inductor"], why_unavailable=lambda device: "no C++ compiler was found")
     monkeypatch.setitem(builder.BACKENDS, "inductor", broken)
+    monkeypatch.setitem(builder.BACKENDS, "fused", broken)
     text = fresh_harmonic("auto").explain()
     assert re.search(r"backend +eager \(auto", text) and "not inductor: no C++ compiler was found" in text
     with pytest.raises(ce.BackendUnavailableError, match="backend='inductor': no C"):
@@ -823,7 +834,9 @@ def test_auto_falls_back_where_an_operation_cannot_be_mapped_and_says_so() -> No
     sampler = ce.build_sampler(no_batching_rule, ce.Langevin(0.01), (2,), backend="auto")
     result = sampler.run(sampler.init(n_chains=16), 2)
     assert torch.allclose(result.state.energy, result.state.x.square().sum(-1), rtol=1e-6)
-    assert sampler.backend == "eager" and re.search(r"backend +eager \(auto; not inductor: .*histc", sampler.explain())
+    assert sampler.backend == "eager" and re.search(
+        r"backend +eager \(auto; not fused: .*histc.*not inductor: .*histc", sampler.explain()
+    )
     by_name = ce.build_sampler(no_batching_rule, ce.Langevin(0.01), (2,), backend="inductor")
     with pytest.raises(ce.UnsupportedEnergyError, match=r"histc.*backend='eager'"):
         by_name.run(by_name.init(n_chains=16), 2)

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -1035,3 +1036,85 @@ def test_first_positions_do_not_depend_on_the_energy_or_backend() -> None:
     assert abs(float(a.positions.mean())) < 5 / math.sqrt(3000)
     assert abs(float(a.positions.var()) - 1) < 5 * math.sqrt(2 / 3000)
     assert not torch.equal(a.positions, sampler.init(n_chains=1000, seed=8).positions)
+
+
+# -- the user's own objects -------------------------------------------------------------------------------------------
+
+
+def test_a_build_in_another_thread_touches_nothing() -> None:
+    """The energy's tensors are cast for a bfloat16 sampler while a float32 one, and the user, work with them."""
+    weight = torch.full((3,), 1 / 3)
+
+    def energy(x: Tensor) -> Tensor:
+        return (weight * x * x).sum(-1)
+
+    sampler = build(energy, backend="eager")
+    state = sampler.init(points())
+    want, stop, seen = sampler.run(state, 100).state, threading.Event(), set()
+
+    def others() -> None:
+        while not stop.is_set():
+            build(energy, backend="eager", dtype=torch.bfloat16)
+
+    worker = threading.Thread(target=others)
+    worker.start()
+    try:
+        for _ in range(5):
+            seen.add(weight.dtype)
+            assert torch.equal(sampler.run(state, 100).state.positions, want.positions)
+    finally:
+        stop.set()
+        worker.join()
+    assert seen == {torch.float32}
+
+
+def test_refusals_without_an_operation_name_the_energy() -> None:
+    def coupled_without_a_name(x: Tensor) -> Tensor:
+        return (x - x.mean(0)).square().sum(-1)
+
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"test_trace\.py:\d+, in coupled_without_a_name"):
+        build(coupled_without_a_name)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_what_torch_compile_has_wrapped_is_an_energy(backend: str) -> None:
+    matrix = torch.eye(3)
+
+    def plain(x: Tensor) -> Tensor:
+        return (x @ matrix).square().sum(-1)
+
+    module = Growing()
+    for compiled, energy in ((torch.compile(plain), plain), (torch.compile(module), module)):
+        sampler, reference = build(compiled, backend=backend), build(energy, backend="eager")
+        got, want = (s.run(s.init(points()), 3).state.positions for s in (sampler, reference))
+        assert torch.allclose(got, want, atol=1e-6)
+    state = sampler.run(sampler.init(points()), 0).state
+    del state
+    sampler = build(torch.compile(plain), backend=backend)
+    before = sampler.run(sampler.init(points()), 0).state.energy
+    matrix.mul_(2.0)
+    assert torch.allclose(sampler.run(sampler.init(points()), 0).state.energy, 4 * before, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripted_modules_are_refused_by_name() -> None:
+    scripted = torch.jit.trace(nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), torch.randn(4, 3))
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"torch\.jit.*pass the module"):
+        build(scripted)
+
+
+def test_autocast_around_a_run_changes_nothing() -> None:
+    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+    sampler = build(lambda x: net(x).squeeze(-1) + x.square().sum(-1), backend="eager")
+    state = sampler.init(points())
+    want = sampler.run(state, 3).state.positions
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sampler.run(state, 3).state.positions, want)
+
+
+def test_positions_beyond_the_range_of_half_precision_are_told() -> None:
+    sampler = ce.build_sampler(
+        lambda x: -x.sum(-1), ce.Langevin(1000.0), (2,), dtype=torch.float16, compute_dtype=torch.float32
+    )
+    with pytest.warns(ce.NonFiniteChainWarning, match="beyond the range of torch.float16"):
+        sampler.run(sampler.init(n_chains=5), 100)

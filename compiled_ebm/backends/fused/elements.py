@@ -1,0 +1,308 @@
+"""Making a tile program element by element: numbering, constant folding, common subexpressions."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compiled_ebm.backends.fused.program import Dot, Ids, Input, Kind, Literal, Node, Pointwise, Reduce, Role
+
+__all__ = ["Elements", "Value", "kind_of"]
+
+_CHAIN_TERMS = 4
+"""Reductions over at most this many terms become operations one after the other."""
+_SKINNY_INNER = 8
+"""Products over at most this many terms become multiply-adds."""
+_SKINNY_OUTER = 4
+"""Products with at most this many results become reductions, whose terms are formed where their factors are."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the trace: int64 element numbers in its shape. Movement operations work on ``ids`` as they are."""
+
+    ids: Tensor
+    kind: Kind
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.ids.shape
+
+    def moved(self, ids: Tensor) -> Value:
+        """The same elements in another shape or order."""
+        return Value(ids, self.kind)
+
+
+def kind_of(dtype: torch.dtype) -> Kind:
+    """The kind of lanes that hold the dtype."""
+    if dtype == torch.bool:
+        return Kind.MASK
+    return Kind.REAL if dtype.is_floating_point else Kind.INT
+
+
+class Elements:
+    """Collects the nodes of a tile program."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._firsts: list[int] = []
+        self.origin = ""
+        self._count = 0
+        self._literals: dict[tuple[Kind, float], int] = {}
+        self._literal_values: dict[int, float] = {}
+        self._seen: dict[tuple[object, ...], Node] = {}
+        self._constant: list[bool] = []
+
+    @property
+    def size(self) -> int:
+        """How many elements there are."""
+        return self._count
+
+    # -- leaves ------------------------------------------------------------------------------------------------------
+
+    def input(self, role: Role, position: int, name: str, shape: Sequence[int], kind: Kind) -> Value:
+        """An argument of the step."""
+        size = int(np.prod(shape, dtype=np.int64))
+        node = Input(self._count, size, kind, role=role, position=position, name=name)
+        self._add(node)
+        return Value(torch.from_numpy(node.ids).reshape(tuple(shape)), kind)
+
+    def literal(self, given: Tensor | complex, kind: Kind | None = None) -> Value:
+        """Numbers known to the trace, one element for each different one."""
+        tensor = given if isinstance(given, Tensor) else torch.tensor(given, dtype=_dtype_of(given))
+        kind = kind or kind_of(tensor.dtype)
+        flat = tensor.detach().cpu().to(torch.float64).reshape(-1).numpy()
+        new = [v for v in dict.fromkeys(flat.tolist()) if (kind, _key(v)) not in self._literals]
+        if new:
+            node = Literal(self._count, len(new), kind, values=np.array(new, dtype=np.float64))
+            self._add(node)
+            for i, value in enumerate(new):
+                self._literals[kind, _key(value)] = node.first + i
+                self._literal_values[node.first + i] = value
+        ids = [self._literals[kind, _key(v)] for v in flat.tolist()]
+        return Value(torch.tensor(ids, dtype=torch.int64).reshape(tensor.shape), kind)
+
+    def literal_values(self, ids: Tensor) -> NDArray[np.float64] | None:
+        """The numbers behind ``ids`` if all are literals."""
+        values = [self._literal_values.get(i) for i in ids.reshape(-1).tolist()]
+        return None if any(v is None for v in values) else np.array(values, dtype=np.float64)
+
+    def is_literal(self, value: Value, number: float) -> bool:
+        """Whether every element is this literal."""
+        wanted = self._literals.get((value.kind, _key(number)), -1)
+        return bool((value.ids == wanted).all())
+
+    def is_constant(self, value: Value) -> bool:
+        """Whether it depends on captured tensors and literals alone, so that it will be evaluated once a run."""
+        return all(self._is_constant_node(o) for o in self._owners(value.ids.numpy()))
+
+    # -- computing ---------------------------------------------------------------------------------------------------
+
+    def pointwise(self, op: str, kind: Kind, *args: Value) -> Value:
+        """``op`` on broadcast arguments; elements that are the same are computed once."""
+        broadcast = torch.broadcast_tensors(*(a.ids for a in args))  # type: ignore[no-untyped-call]
+        shape = broadcast[0].shape
+        columns = np.stack([b.reshape(-1).numpy() for b in broadcast]) if broadcast[0].numel() else None
+        if columns is None:
+            return Value(torch.zeros(shape, dtype=torch.int64), kind)
+        result = np.full(columns.shape[1], -1, dtype=np.int64)
+        self._fold(op, args, columns, result)
+        left = np.flatnonzero(result < 0)
+        if left.size:
+            unique, places = _unique_columns(columns[:, left])
+            key = (op, unique.tobytes(), unique.shape)
+            node = self._seen.get(key)
+            if node is None:
+                node = Pointwise(self._count, unique.shape[1], kind, op=op, args=tuple(unique), origin=self.origin)
+                self._add(node)
+                self._seen[key] = node
+            result[left] = node.first + places
+        return Value(torch.from_numpy(result).reshape(shape), kind)
+
+    def producer(self, value: Value) -> tuple[str, tuple[Value, ...]] | None:
+        """The operation that made all of these elements, and its operands at them; None if there is no one such."""
+        flat = value.ids.reshape(-1).numpy()
+        if not flat.size:
+            return None
+        found = bisect.bisect_right(self._firsts, int(flat[0])) - 1
+        node = self.nodes[found]
+        if not isinstance(node, Pointwise) or flat.min() < node.first or flat.max() >= node.first + node.size:
+            return None
+        kinds = [self.nodes[bisect.bisect_right(self._firsts, int(a[0])) - 1].kind for a in node.args]
+        ids = [torch.from_numpy(a[flat - node.first]).reshape(value.shape) for a in node.args]
+        return node.op, tuple(Value(i, k) for i, k in zip(ids, kinds, strict=True))
+
+    def reduce(self, op: str, kind: Kind, rows: Value) -> Value:
+        """``op`` over the last dimension."""
+        *shape, terms = rows.shape
+        if terms == 0:
+            start = {"sum": 0.0, "prod": 1.0, "all": 1.0, "any": 0.0, "max": -np.inf, "min": np.inf}[op]
+            return self.literal(torch.full(shape, start, dtype=torch.float64), kind)
+        flat = rows.ids.reshape(-1, terms).numpy()
+        if op == "sum" and terms > 1:
+            flat = self._without_zeros(flat, rows.kind)
+            terms = flat.shape[1]
+        if terms <= _CHAIN_TERMS:
+            chained = self._chain(op, kind, flat)
+            return chained.moved(chained.ids.reshape(tuple(shape)))
+        node = self._cached(
+            "reduce " + op,
+            kind,
+            (flat,),
+            lambda: Reduce(self._count, flat.shape[0], kind, op=op, arg=flat, origin=self.origin),
+        )
+        return Value(torch.from_numpy(node.ids).reshape(shape), kind)
+
+    def matmul(self, left: Value, right: Value) -> Value:
+        """``[m, k] @ [k, n]``."""
+        (m, k), n = left.shape, right.shape[1]
+        if k <= _SKINNY_INNER:
+            total: Value | None = None
+            for i in range(k):
+                term = self.pointwise("mul", Kind.REAL, left.moved(left.ids[:, i : i + 1]), right.moved(right.ids[i]))
+                total = term if total is None else self.pointwise("add", Kind.REAL, total, term)
+            return total or self.literal(torch.zeros(m, n), Kind.REAL)
+        if m * n <= _SKINNY_OUTER:
+            sums = []
+            for i in range(m):
+                for j in range(n):
+                    terms = self.pointwise("mul", Kind.REAL, left.moved(left.ids[i]), right.moved(right.ids[:, j]))
+                    sums.append(self.reduce("sum", Kind.REAL, terms).ids.reshape(()))
+            return Value(torch.stack(sums).reshape(m, n), Kind.REAL)
+        a, b = left.ids.numpy(), right.ids.numpy()
+        node = self._cached(
+            "dot", Kind.REAL, (a, b), lambda: Dot(self._count, m * n, Kind.REAL, left=a, right=b, origin=self.origin)
+        )
+        return Value(torch.from_numpy(node.ids).reshape(m, n), Kind.REAL)
+
+    def cast(self, value: Value, kind: Kind) -> Value:
+        """The value in lanes of another kind; masks become 0 and 1."""
+        if value.kind is kind:
+            return value
+        literal = self.literal_values(value.ids)
+        if literal is not None:
+            numbers = torch.from_numpy(literal).reshape(value.shape)
+            if kind is Kind.MASK:
+                numbers = (numbers != 0).double()
+            return self.literal(numbers.trunc() if kind is Kind.INT else numbers, kind)
+        return self.pointwise(f"{value.kind.value}_to_{kind.value}".lower(), kind, value)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _owners(self, ids: Ids) -> list[int]:
+        """Which nodes the elements are of."""
+        return list(np.unique(np.searchsorted(self._firsts, ids.reshape(-1), side="right") - 1).tolist())
+
+    def _is_constant_node(self, index: int) -> bool:
+        for node in self.nodes[len(self._constant) : index + 1]:
+            operands = node.operands()
+            made = isinstance(node, Literal) or (isinstance(node, Input) and node.role is Role.CONSTANT)
+            made = made or (bool(operands) and all(self._constant[o] for ids in operands for o in self._owners(ids)))
+            self._constant.append(made)
+        return self._constant[index]
+
+    def _add(self, node: Node) -> None:
+        if not node.size:
+            return
+        self.nodes.append(node)
+        self._firsts.append(node.first)
+        self._count += node.size
+
+    def _cached(self, op: str, kind: Kind, operands: tuple[Ids, ...], make: Callable[[], Node]) -> Node:
+        key = (op, kind, *((o.tobytes(), o.shape) for o in operands))
+        if key not in self._seen:
+            node = make()
+            self._add(node)
+            self._seen[key] = node
+        return self._seen[key]
+
+    def _fold(self, op: str, args: tuple[Value, ...], columns: Ids, result: Ids) -> None:
+        """Elements that need no work: sums with 0, products with 1, selections by a known mask."""
+        kind = args[0].kind
+        if op in ("add", "iadd"):
+            zero = self._literals.get((kind, 0.0), -2)
+            result[columns[0] == zero] = columns[1][columns[0] == zero]
+            result[columns[1] == zero] = columns[0][columns[1] == zero]
+        elif op in ("sub", "isub"):
+            zero = self._literals.get((kind, 0.0), -2)
+            result[columns[1] == zero] = columns[0][columns[1] == zero]
+        elif op in ("mul", "imul"):
+            one = self._literals.get((kind, 1.0), -2)
+            result[columns[0] == one] = columns[1][columns[0] == one]
+            result[columns[1] == one] = columns[0][columns[1] == one]
+        elif op == "div":
+            one = self._literals.get((kind, 1.0), -2)
+            result[columns[1] == one] = columns[0][columns[1] == one]
+        elif op in ("rsel", "isel", "msel"):
+            true, false = (self._literals.get((Kind.MASK, v), -2) for v in (1.0, 0.0))
+            result[columns[0] == true] = columns[1][columns[0] == true]
+            result[columns[0] == false] = columns[2][columns[0] == false]
+            same = columns[1] == columns[2]
+            result[same] = columns[1][same]
+        elif op in ("mand", "mor"):
+            true, false = (self._literals.get((Kind.MASK, v), -2) for v in (1.0, 0.0))
+            neutral, absorbing = (true, false) if op == "mand" else (false, true)
+            for a, b in ((0, 1), (1, 0)):
+                result[columns[a] == neutral] = columns[b][columns[a] == neutral]
+                result[columns[a] == absorbing] = absorbing
+        elif op == "mnot":
+            true, false = (self._literals.get((Kind.MASK, v), -2) for v in (1.0, 0.0))
+            if true >= 0 and false >= 0:
+                result[columns[0] == true] = false
+                result[columns[0] == false] = true
+
+    def _without_zeros(self, rows: Ids, kind: Kind) -> Ids:
+        """Rows with their literal zeros moved to the end, and columns of nothing but zeros dropped."""
+        zero = self._literals.get((kind, 0.0), -2)
+        is_zero = rows == zero
+        if not is_zero.any():
+            return rows
+        order = np.argsort(is_zero, axis=1, kind="stable")
+        packed = np.take_along_axis(rows, order, axis=1)
+        keep = max(1, int((~is_zero).sum(axis=1).max()))
+        return np.ascontiguousarray(packed[:, :keep])
+
+    def _chain(self, op: str, kind: Kind, rows: Ids) -> Value:
+        combine = _COMBINE[op]
+        if kind is Kind.INT:
+            combine = f"i{combine}"
+        total = Value(torch.from_numpy(np.ascontiguousarray(rows[:, 0])), kind)
+        for k in range(1, rows.shape[1]):
+            total = self.pointwise(
+                combine, kind, total, Value(torch.from_numpy(np.ascontiguousarray(rows[:, k])), kind)
+            )
+        return total
+
+
+_COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "all": "mand", "any": "mor"}
+
+
+def _dtype_of(number: complex) -> torch.dtype:
+    """Wide enough to hold the number as it is."""
+    return torch.bool if isinstance(number, bool) else torch.int64 if isinstance(number, int) else torch.float64
+
+
+def _key(value: float) -> float:
+    """NaN equals itself here, and -0 is not 0."""
+    if value != value:
+        return float.fromhex("0x1.8p1023")
+    return -5e-324 if value == 0 and np.signbit(value) else value
+
+
+def _unique_columns(columns: Ids) -> tuple[Ids, Ids]:
+    """The different columns in order of first appearance, and for each column which of them it is."""
+    n = columns.shape[1]
+    for row in columns:
+        if np.unique(row).size == n:
+            return columns, np.arange(n, dtype=np.int64)
+    _, first, inverse = np.unique(columns, axis=1, return_index=True, return_inverse=True)
+    rank = np.empty(first.size, dtype=np.int64)
+    order = np.argsort(first)
+    rank[order] = np.arange(first.size)
+    return np.ascontiguousarray(columns[:, first[order]]), rank[inverse.reshape(-1)]

@@ -1,0 +1,73 @@
+"""The function around a generated step: load a vector of chains, loop over steps, keep draws, store the chains."""
+
+from __future__ import annotations
+
+__all__ = ["FRAME"]
+
+FRAME = """\
+using namespace lanes;
+
+{tables}
+
+// Once a launch and tile, so not worth the compiler's time to inline.
+#define ONCE static __attribute__((noinline))
+ONCE R take_real(const real* p, long stride) {{
+    alignas(VECTOR_BYTES) real v[W];
+    for (int l = 0; l < W; ++l) v[l] = p[l * stride];
+    return rload(v);
+}}
+ONCE I take_int(const long long* p, long stride) {{
+    long long v[W];
+    for (int l = 0; l < W; ++l) v[l] = p[l * stride];
+    return iload(v);
+}}
+[[maybe_unused]] ONCE M take_mask(const long long* p, long stride) {{ return i_to_m(take_int(p, stride)); }}
+[[maybe_unused]] ONCE void keep_real(real* p, long stride, long left, R v) {{
+    alignas(VECTOR_BYTES) real t[W];
+    rstore(t, v);
+    for (long l = 0; l < W && l < left; ++l) p[l * stride] = t[l];
+}}
+[[maybe_unused]] ONCE void give_real(real* p, long stride, R v) {{ keep_real(p, stride, W, v); }}
+ONCE void give_int(long long* p, long stride, I v) {{
+    long long t[W];
+    istore(t, v);
+    for (int l = 0; l < W; ++l) p[l * stride] = t[l];
+}}
+
+// numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
+// chains whose draws are kept
+extern "C" __attribute__((visibility("default"))) void chain_loop(
+    const long long* numbers, void* const* arrays, const long long* ids, long long* next, const real* hyper,
+    real* keep_x, real* keep_energy, void* scratch) {{
+    const long long first_step = numbers[1], n_steps = numbers[2], n_hyper = numbers[3], n_tiles = numbers[4];
+    const long long thin = numbers[5], until_kept = numbers[6], n_kept_chains = numbers[7];
+    const uint32_t normals_stream = 0u << 24, uniforms_stream = 1u << 24;
+    const PhiloxKeys keys = philox_keys((uint64_t)numbers[0]);
+    R* const __restrict at = (R*)__builtin_assume_aligned(scratch, VECTOR_BYTES);
+    I* const __restrict iat = (I*)(at + {scratch});
+    (void)iat; (void)uniforms_stream; (void)normals_stream; (void)hyper; (void)n_hyper; (void)first_step;
+{head}
+    for (;;) {{
+        const long long tile = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
+        if (tile >= n_tiles) return;
+        const ChainWords words = chain_words(ids + tile * W);
+        const long left = (long)(n_kept_chains - tile * W);
+        (void)words; (void)left;
+{load}
+        long long until = until_kept, slot = 0;
+        for (long long s = 0; s < n_steps; ++s) {{
+            const uint32_t step = (uint32_t)(first_step + s);
+            (void)step;
+{begin}
+{step}
+            if (thin && --until == 0) {{
+{keep}
+                until = thin;
+                ++slot;
+            }}
+        }}
+{store}
+    }}
+}}
+"""
+"""To be filled in with the parts that belong to one program."""

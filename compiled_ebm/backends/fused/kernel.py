@@ -1,0 +1,164 @@
+"""One generated and compiled function over tiles of chains, with the constants that it reads."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compiled_ebm.backends.base import Chains, Keep, round_up
+from compiled_ebm.backends.fused import toolchain
+from compiled_ebm.backends.fused.cpp import emit
+from compiled_ebm.backends.fused.fold import fold_constants
+from compiled_ebm.backends.fused.program import TileProgram
+from compiled_ebm.errors import UnsupportedEnergyError
+
+__all__ = ["ChainKernel"]
+
+_COMPILE_SECONDS = 60.0
+_ALIGNMENT = 64
+"""Bytes: of the widest vector."""
+
+
+class ChainKernel:
+    """A tile program as machine code.
+
+    Args:
+        lower: Makes the tile program from the constants as they are; again, if it has taken one as an index.
+        n_constants: How many constants the traced function has.
+        real: The dtype of its lanes.
+    """
+
+    def __init__(self, lower: Callable[[Sequence[Tensor]], TileProgram], n_constants: int, real: torch.dtype) -> None:
+        self._lower = lower
+        self._n_constants = n_constants
+        self._real = real
+        self._scratch: list[Tensor] = []
+        self._held: list[Tensor] = []
+        self._taken: list[Tensor] = []
+        self._is_fresh = False
+
+    def generate(self, constants: Sequence[Tensor]) -> None:
+        """Lower the traced function and write the source; one thread at a time, as all tracing."""
+        program = self._lower(constants)
+        self._frozen = program.frozen
+        self._folded = fold_constants(program, self._n_constants)
+        self.kernel = emit(self._folded.program)
+
+    def compile(self) -> None:
+        """From the source, or from the cache, to a loaded function."""
+        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{_lanes()}\n{self.kernel.source}"
+        try:
+            library = toolchain.load(text, timeout=_COMPILE_SECONDS)
+        except toolchain.CompileError as error:
+            raise UnsupportedEnergyError(
+                f"energy: the C++ compiler refuses the fused kernel: {error}; use backend='inductor'"
+            ) from error
+        self._function = library.chain_loop
+        self._function.restype = None
+        self._function.argtypes = [ctypes.c_void_p] * 8
+        self._scratch, self._is_fresh = [], False
+
+    def refresh(self, constants: Sequence[Tensor]) -> None:
+        """Take the constants as they are now, laid out as the kernel reads them."""
+        if self._is_fresh and all(map(torch.equal, self._taken, constants)):
+            return
+        self._taken = [t.detach().clone() for t in constants]
+        self._is_fresh = True
+        if any(not np.array_equal(constants[p].reshape(-1).numpy(), held) for p, held in self._frozen):
+            self.generate(constants)
+            self.compile()
+        every = self._folded.constants(list(constants))
+        kernel = self.kernel
+        flat = {p: self.flat(every[p]) for p in {*kernel.constants, *(p for p, _ in kernel.weights)}}
+        self._held = [flat[p] for p in kernel.constants]
+        self._held += [flat[p][torch.from_numpy(table)] for p, table in kernel.weights]
+
+    def flat(self, tensor: Tensor) -> Tensor:
+        """Contiguous, in the kernel's real or in int64."""
+        dtype = self._real if tensor.dtype.is_floating_point else torch.int64
+        return tensor.detach().reshape(-1).to(dtype).contiguous()
+
+    def __call__(
+        self, chains: Chains, first_step: int, n_steps: int, hyper: Tensor | None, keep: Keep | None, n_threads: int
+    ) -> None:
+        """Advance every chain in place.
+
+        Args:
+            chains: The buffers; their rows are whole vectors of lanes.
+            first_step: Index of the first step.
+            n_steps: How many.
+            hyper: ``[n_steps, n_hyper]``, or None where the program has no hyper-parameters.
+            keep: Where kept draws go.
+            n_threads: Threads at most.
+        """
+        kwargs = [self.flat(t) for t in chains.chain_kwargs]
+        arrays = [*chains.state, chains.failed_at, *kwargs, *self._held]
+        pointers = (ctypes.c_void_p * len(arrays))(*(t.data_ptr() for t in arrays))
+        n_tiles = chains.ids.shape[0] * self._real.itemsize // vector_bytes()
+        table = None if hyper is None else hyper.to(self._real).contiguous()
+        kept = None if keep is None else [torch.empty_like(t, dtype=self._real) for t in (keep.x, keep.energy)]
+        thin, until, n_kept = (
+            (0, 0, 0) if keep is None else (keep.thin, keep.thin - keep.phase % keep.thin, keep.x.shape[1])
+        )
+        n_hyper = 0 if table is None else table.shape[1]
+        numbers = (ctypes.c_longlong * 8)(int(chains.seed), first_step, n_steps, n_hyper, n_tiles, thin, until, n_kept)
+        next_tile = ctypes.c_longlong(0)
+        n_threads = max(1, min(n_threads, n_tiles))
+        arguments = (
+            ctypes.addressof(numbers),
+            ctypes.addressof(pointers),
+            chains.ids.data_ptr(),
+            ctypes.addressof(next_tile),
+            None if table is None else table.data_ptr(),
+            None if kept is None else kept[0].data_ptr(),
+            None if kept is None else kept[1].data_ptr(),
+        )
+        scratch = self._scratch_of(n_threads)
+        # ctypes lets go of the interpreter's lock, so that plain threads share the tiles
+        others = [_workers(n_threads - 1).submit(self._function, *arguments, s) for s in scratch[1:]]
+        self._function(*arguments, scratch[0])
+        for other in others:
+            other.result()
+        if keep is not None and kept is not None:
+            keep.x.copy_(kept[0])
+            keep.energy.copy_(kept[1])
+
+    def _scratch_of(self, n_threads: int) -> list[int]:
+        """The address of a buffer for each thread."""
+        while len(self._scratch) < n_threads:
+            self._scratch.append(torch.zeros(self.scratch_bytes + _ALIGNMENT, dtype=torch.uint8))
+        return [round_up(t.data_ptr(), _ALIGNMENT) for t in self._scratch[:n_threads]]
+
+    @property
+    def scratch_bytes(self) -> int:
+        """What a thread keeps in cache."""
+        reals, ints = self.kernel.scratch
+        return _ALIGNMENT * (reals + 2 * ints) + _ALIGNMENT
+
+
+@functools.cache
+def _lanes() -> str:
+    return resources.files(__package__).joinpath("lanes.h").read_text()
+
+
+@functools.cache
+def vector_bytes() -> int:
+    """The width that ``lanes.h`` chooses for this machine."""
+    probe = toolchain.load(
+        "#if defined(__AVX512F__) && defined(__AVX512DQ__)\n#define BYTES 64\n#elif defined(__AVX2__)\n"
+        "#define BYTES 32\n#else\n#define BYTES 16\n#endif\n"
+        'extern "C" __attribute__((visibility("default"))) int vector_bytes() { return BYTES; }\n'
+    )
+    return int(probe.vector_bytes())
+
+
+@functools.cache
+def _workers(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="compiled-ebm")

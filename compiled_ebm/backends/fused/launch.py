@@ -1,0 +1,105 @@
+"""The fused launch: one generated kernel runs the whole chain loop, another makes the first state."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
+from compiled_ebm.backends.fused import toolchain
+from compiled_ebm.backends.fused.kernel import ChainKernel
+from compiled_ebm.backends.fused.lower import lower_init, lower_step
+from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.trace import ChainProgram
+
+__all__ = ["FusedCpuLaunch", "compile", "why_unavailable"]
+
+
+def compile(program: ChainProgram) -> FusedCpuLaunch:
+    """The launch for a program; it compiles when it is prepared."""
+    return FusedCpuLaunch(program)
+
+
+def why_unavailable(device: torch.device) -> str | None:
+    """Why no kernel can be generated here, or None if one can."""
+    if device.type != "cpu":
+        return "the fused backend generates code for CPUs so far"
+    return toolchain.why_unavailable()
+
+
+class FusedCpuLaunch:
+    """Generated code for any number of chains."""
+
+    def __init__(self, program: ChainProgram) -> None:
+        self._program = program
+        self._step = ChainKernel(partial(lower_step, program), program.step.n_constants, program.carry_dtype)
+        self._init = ChainKernel(partial(lower_init, program), program.init.n_constants, program.carry_dtype)
+        self._build_seconds: float | None = None
+
+    def capacity(self, n_chains: int) -> int:
+        """Whole vectors of lanes, of any width."""
+        return round_up(n_chains, ROW_QUANTUM)
+
+    def working_bytes(self, n_chains: int) -> tuple[int, int]:
+        """A thread's scratch buffer stays in cache, whatever the number of chains."""
+        return 0, 0
+
+    def prepare(self, chains: Chains) -> float:
+        """Generate and compile, once for any number of chains; both kernels side by side."""
+        if self._build_seconds is not None:
+            return 0.0
+        begin = time.perf_counter()
+        program = self._program
+        if program.carry_dtype == torch.float32 and program.compute_dtype == torch.float64:
+            raise UnsupportedEnergyError(
+                "compute_dtype: expected at most the precision of dtype in the fused backend, got torch.float64 beside "
+                "positions carried in torch.float32; use dtype=torch.float64, or backend='inductor'"
+            )
+        shared = chains.shared_kwargs
+        self._step.generate(self._program.step.constants(shared))
+        self._init.generate(self._program.init.constants(shared))
+        with ThreadPoolExecutor(1) as other:
+            init = other.submit(self._init.compile)
+            self._step.compile()
+            init.result()
+        self._build_seconds = time.perf_counter() - begin
+        return self._build_seconds
+
+    @torch.no_grad()
+    def init(self, chains: Chains, step: int) -> None:
+        """State at the positions in ``chains.state[0]``."""
+        self._init.refresh(self._program.init.constants(chains.shared_kwargs))
+        self._init(chains, step, 1, None, None, torch.get_num_threads())
+
+    @torch.no_grad()
+    def begin(self, chains: Chains) -> None:
+        """Evaluate what depends on captured tensors only."""
+        self._step.refresh(self._program.step.constants(chains.shared_kwargs))
+
+    def synchronize(self) -> None:
+        """CPU code has finished when it returns."""
+
+    @torch.no_grad()
+    def __call__(self, chains: Chains, first_step: int, hyper: Tensor, keep: Keep | None) -> None:
+        """``hyper.shape[0]`` steps of every chain."""
+        self._step(chains, first_step, hyper.shape[0], hyper, keep, torch.get_num_threads())
+
+    def facts(self) -> dict[str, object]:
+        """For explain()."""
+        if self._build_seconds is None:
+            return {"compiled": "not yet"}
+        planned = self._step.kernel.plan
+        form = "straight line" if planned.straight_line else f"{len(planned.groups)} loops and sections"
+        return {
+            "compiled": f"one C++ kernel for the whole chain loop, {self._build_seconds:.2f} s",
+            "kernel": f"{planned.statements} element operations a chain-step, {form}",
+            "scratch": f"{self._step.scratch_bytes} bytes a thread",
+        }
+
+    def source(self) -> str:
+        """The generated chain loop, without the vector functions that it calls."""
+        return "" if self._build_seconds is None else self._step.kernel.source

@@ -1,0 +1,265 @@
+"""Lowering: the traced step of one chain becomes a tile program, shared by every emitter."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from compiled_ebm.backends.fused import linearmaps  # noqa: F401  registers its rows
+from compiled_ebm.backends.fused.elements import Elements, Value, kind_of
+from compiled_ebm.backends.fused.operations import MOVES, ROWS, Unsupported, as_value
+from compiled_ebm.backends.fused.program import Input, Kind, Node, Role, TileProgram
+from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.sourcelines import line_of_node
+from compiled_ebm.trace import ChainProgram
+
+__all__ = ["lower_init", "lower_step"]
+
+_MOST_ELEMENTS = 4_000_000
+"""Element numbers in all: beyond, lowering would take seconds, and no tile fits a cache anyway."""
+
+
+def lower_step(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgram:
+    """The tile program of ``program.step``.
+
+    Args:
+        program: The chain program.
+        constants: What the step gets of the captured tensors. Integers among them that are used as indices are taken
+            as they are now, and listed in ``frozen``.
+
+    Raises:
+        UnsupportedEnergyError: An operation that no emitter has, with the user's line.
+    """
+    n_hyper = len(program.transition.hyper_table(0, 1))
+    roles = _numbered(
+        (Role.STATE, len(program.state_shapes)),
+        (Role.FAILED, 1),
+        (Role.CHAIN_KWARG, len(program.kwargs.per_chain)),
+        (Role.NORMALS, 1),
+        (Role.UNIFORMS, 1),
+        (Role.STEP, 1),
+        (Role.HYPER, n_hyper),
+        (Role.CONSTANT, program.step.n_constants),
+    )
+    return _lower(program, program.step.body, roles, constants)
+
+
+def lower_init(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgram:
+    """The tile program of ``program.init``: as :func:`lower_step`, with new state leaves for old x."""
+    roles = _numbered(
+        (Role.STATE, 1),
+        (Role.CHAIN_KWARG, len(program.kwargs.per_chain)),
+        (Role.STEP, 1),
+        (Role.CONSTANT, program.init.n_constants),
+    )
+    return _lower(program, program.init.body, roles, constants)
+
+
+def _numbered(*counts: tuple[Role, int]) -> list[tuple[Role, int]]:
+    return [(role, i) for role, count in counts for i in range(count)]
+
+
+def _lower(
+    program: ChainProgram, body: fx.GraphModule, roles: Sequence[tuple[Role, int]], constants: Sequence[Tensor]
+) -> TileProgram:
+    elements = Elements()
+    placeholders = [node for node in body.graph.nodes if node.op == "placeholder"]
+    inputs = []
+    for node, (role, position) in zip(placeholders, roles, strict=True):
+        example = node.meta["val"]
+        inputs.append(elements.input(role, position, node.name, example.shape, kind_of(example.dtype)))
+    for position, shape in enumerate(program.state_shapes):  # leaves that are written and not read
+        if (Role.STATE, position) not in roles:
+            elements.input(Role.STATE, position, f"state_{position}", shape, Kind.REAL)
+    if (Role.FAILED, 0) not in roles:
+        elements.input(Role.FAILED, 0, "failed_at", (), Kind.INT)
+    firsts = {
+        int(value.ids.reshape(-1)[0]): position
+        for value, (role, position) in zip(inputs, roles, strict=True)
+        if role is Role.CONSTANT and value.ids.numel()
+    }
+    lowering = _Lowering(elements, constants, firsts)
+    outputs = [as_value(elements, out).ids.reshape(-1).numpy() for out in lowering.run(body, inputs)]
+    return TileProgram(
+        nodes=tuple(_live(elements.nodes, outputs)),
+        outputs=tuple(np.ascontiguousarray(ids) for ids in outputs),
+        real_bits=64 if any(_is_double(node) for node in body.graph.nodes) else 32,
+        frozen=tuple(lowering.frozen.items()),
+    )
+
+
+def _is_double(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.dtype == torch.float64
+
+
+class _Lowering:
+    """Goes through a graph node by node, and through the decomposition of each that has no row."""
+
+    def __init__(self, elements: Elements, constants: Sequence[Tensor], firsts: Mapping[int, int]) -> None:
+        self._elements = elements
+        self._constants = constants
+        self._firsts = firsts
+        """The position of a constant by the number of its first element."""
+        self.frozen: dict[int, NDArray[np.int64]] = {}
+        """Constants that have been taken as indices."""
+
+    def run(self, graph: fx.GraphModule, inputs: Sequence[Any], origin: str | None = None) -> Any:
+        """The graph's results; ``origin`` stands for the user's line where the nodes do not know it themselves."""
+        values: dict[fx.Node, Any] = {}
+        given = iter(inputs)
+        for node in graph.graph.nodes:
+            if node.op == "placeholder":
+                values[node] = next(given)
+                continue
+            if node.op == "get_attr":
+                values[node] = getattr(graph, node.target)
+                continue
+            args, kwargs = tree_map(lambda a: values[a] if isinstance(a, fx.Node) else a, (node.args, node.kwargs))
+            if node.op == "output":
+                return args[0]
+            self._elements.origin = origin or line_of_node(node)
+            values[node] = self._call(node, args, dict(kwargs))
+            if self._elements.size > _MOST_ELEMENTS:
+                raise UnsupportedEnergyError(
+                    f"energy: more than {_MOST_ELEMENTS:,} elements a chain-step at {self._elements.origin}, too many "
+                    "for the fused backend; use backend='inductor' or 'auto'"
+                )
+        raise AssertionError("a graph without output")
+
+    def _call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        elements, target, origin = self._elements, node.target, self._elements.origin
+        if target is operator.getitem:
+            return args[0][args[1]]
+        if not any(isinstance(leaf, Value) for leaf in tree_leaves((args, kwargs))):
+            kwargs.pop("pin_memory", None)
+            return target(*args, **kwargs)  # type: ignore[operator]
+        try:
+            args = self._with_indices(target, args)
+            if target in MOVES:
+                return _moved(elements, node, args, kwargs)
+            if target in ROWS:
+                return ROWS[target](elements, *args, **kwargs)
+            inner, inputs = _decomposed(node, args, kwargs)
+        except Unsupported as error:
+            what = f"{target} ({error})" if str(error) else str(target)
+            raise UnsupportedEnergyError(
+                f"energy: the fused backend has no code for {what} at {origin}; "
+                "use backend='inductor' or 'auto', or write it with other operations"
+            ) from error
+        return self.run(inner, inputs, origin)
+
+    def _with_indices(self, target: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Captured integer tensors in the place of an index become what they hold."""
+        places = _INDEX_ARGUMENTS.get(target, ())
+        return tuple(tree_map(self._known, arg) if k in places else arg for k, arg in enumerate(args))
+
+    def _known(self, leaf: Any) -> Any:
+        if not isinstance(leaf, Value) or not leaf.ids.numel():
+            return leaf
+        numbers = self._elements.literal_values(leaf.ids)
+        if numbers is not None:
+            return torch.from_numpy(numbers).to(torch.int64).reshape(leaf.shape)
+        first = max((start for start in self._firsts if start <= int(leaf.ids.min())), default=None)
+        if first is None:
+            return leaf
+        position = self._firsts[first]
+        held = self._constants[position].detach().cpu().reshape(-1)
+        offsets = leaf.ids - first
+        if held.dtype.is_floating_point or int(offsets.max()) >= held.numel():
+            return leaf
+        self.frozen[position] = held.to(torch.int64).numpy().copy()
+        return held[offsets]
+
+
+def _moved(elements: Elements, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A movement operation: on element numbers, the operation itself."""
+    value, move = as_value(elements, args[0]), node.target
+    if move in (aten.view.default, aten._unsafe_view.default):
+        move = aten.reshape.default
+    if move is aten.as_strided.default:
+        value = _laid_out(value, node.args[0].meta["val"])  # type: ignore[union-attr]
+    moved = move(value.ids, *args[1:], **{k: v for k, v in kwargs.items() if k != "memory_format"})  # type: ignore[operator]
+    return [value.moved(part) for part in moved] if isinstance(moved, (list, tuple)) else value.moved(moved)
+
+
+def _laid_out(value: Value, example: Tensor) -> Value:
+    """The value whose element numbers lie in memory as the elements of ``example`` do."""
+    ids = torch.empty_strided(example.shape, example.stride(), dtype=torch.int64)
+    return value.moved(ids.copy_(value.ids))
+
+
+def _decomposed(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[fx.GraphModule, list[Any]]:
+    """A node that has no row as a graph of nodes that have one, and that graph's inputs."""
+    table = _decompositions()
+    if node.target not in table:
+        raise Unsupported
+    nodes, spec = tree_flatten((node.args, dict(node.kwargs)))
+    places = [k for k, leaf in enumerate(nodes) if isinstance(leaf, fx.Node) and isinstance(leaf.meta["val"], Tensor)]
+    given = tree_leaves((args, dict(kwargs)), is_leaf=lambda leaf: isinstance(leaf, Value))
+    examples = [_example(nodes[k].meta["val"]) for k in places]
+
+    def call(*tensors: Tensor) -> Any:
+        leaves = list(nodes)
+        for k, tensor in zip(places, tensors, strict=True):
+            leaves[k] = tensor
+        own_args, own_kwargs = tree_unflatten(leaves, spec)
+        return node.target(*own_args, **own_kwargs)  # type: ignore[operator]
+
+    with torch.no_grad():
+        graph = make_fx(call, decomposition_table=table)(*examples)
+    return graph, [given[k] for k in places]
+
+
+def _example(value: Tensor) -> Tensor:
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype).zero_()
+
+
+@functools.cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """Of every operation that has no row."""
+    table: dict[Any, Callable[..., Any]] = torch._decomp.decomposition_table
+    return {op: function for op, function in table.items() if op not in ROWS and op not in MOVES}
+
+
+aten: Any = torch.ops.aten
+_INDEX_ARGUMENTS: dict[Any, tuple[int, ...]] = {
+    aten.index.Tensor: (1,),
+    aten._unsafe_index.Tensor: (1,),
+    aten.index_select.default: (2,),
+    aten.embedding.default: (1,),
+    aten.gather.default: (2,),
+    aten.index_put.default: (1,),
+    aten._unsafe_index_put.default: (1,),
+    aten.scatter.src: (2,),
+    aten.scatter.value: (2,),
+    aten.scatter_add.default: (2,),
+    aten.scatter_reduce.two: (2,),
+    aten.index_add.default: (2,),
+}
+
+
+def _live(nodes: Sequence[Node], outputs: Sequence[NDArray[np.int64]]) -> list[Node]:
+    """The nodes that the outputs need, and every state leaf and the like that is one of them."""
+    total = max((node.first + node.size for node in nodes), default=0)
+    needed = np.zeros(total, dtype=bool)
+    for ids in outputs:
+        needed[ids] = True
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        wanted = needed[node.first : node.first + node.size]
+        if not wanted.any() and not (isinstance(node, Input) and node.role in (Role.STATE, Role.FAILED)):
+            continue
+        kept.append(node)
+        for operand in node.operands():
+            needed[operand.reshape(-1)] = True
+    return kept[::-1]

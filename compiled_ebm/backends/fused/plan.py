@@ -1,0 +1,212 @@
+"""The order of work inside one step: which elements are single statements, which are loops, and what they share.
+
+Small programs are straight-line code. In others, nodes of more than a few elements are loops over their elements. A
+node goes into the first loop of its size that it may be in: an operand that stands at the same place of the loop is a
+variable of the loop's body; anything else must have been finished before, and is read from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from compiled_ebm.backends.fused.program import (
+    Dot,
+    Ids,
+    Input,
+    Literal,
+    Node,
+    Pointwise,
+    Reduce,
+    Role,
+    TileProgram,
+)
+
+__all__ = ["Draw", "Loop", "Plan", "Product", "RowReduce", "Section", "plan"]
+
+STRAIGHT_LINE = 1500
+"""Statements of a program that has no loops at all: what a compiler takes in a fraction of a second."""
+_CARRIED = 8
+"""Statements that an element of the state costs: it is loaded, stored, kept, and alive all the while."""
+_LONG = 20
+_LONG_OPERATIONS = frozenset(
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid "
+    "softplus lgamma digamma pow atan2 fmod remainder hypot".split()
+)
+"""Operations that are some twenty statements each once they are inlined."""
+SMALL = 16
+"""Elements of a node whose elements are single statements in any program."""
+
+
+@dataclass(eq=False)
+class Section:
+    """Elements computed by a statement each."""
+
+    nodes: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class RowReduce:
+    """One row of a :class:`Reduce` of few rows, summed up in the loop that makes its terms."""
+
+    node: Reduce
+    row: int
+
+
+@dataclass(eq=False)
+class Loop:
+    """``size`` rounds; round i makes element i of every node in it."""
+
+    size: int
+    nodes: list[Pointwise | Reduce] = field(default_factory=list)
+    row_reduces: list[RowReduce] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Product:
+    """A matrix product by a kernel that keeps a block of results in registers."""
+
+    node: Dot
+
+
+@dataclass(eq=False)
+class Draw:
+    """The step's normals or uniforms, in memory."""
+
+    node: Input
+
+
+Group = Section | Loop | Product | Draw
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Groups in the order in which they run.
+
+    Args:
+        groups: What to do.
+        statements: Elements, terms and factors in all, long operations counted as what they are.
+        straight_line: Whether everything is single statements.
+        wide: By node index, whether its elements live in memory or in a loop, not in variables of their own.
+    """
+
+    groups: tuple[Group, ...]
+    statements: int
+    straight_line: bool
+    wide: tuple[bool, ...]
+
+
+def plan(program: TileProgram, straight_line: int = STRAIGHT_LINE, small: int = SMALL) -> Plan:
+    """Put every node into a group."""
+    nodes = program.nodes
+    statements = sum(_statements(node) for node in nodes)
+    flat = statements <= straight_line
+    wide = tuple(not flat and _is_wide(node, small) for node in nodes)
+    planner = _Planner(program, wide, flat)
+    for index, node in enumerate(nodes):
+        planner.place(index, node)
+    return Plan(tuple(planner.groups), statements, flat, wide)
+
+
+def _statements(node: Node) -> int:
+    if isinstance(node, Pointwise):
+        return node.size * (_LONG if node.op in _LONG_OPERATIONS else 1)
+    if isinstance(node, Reduce):
+        return node.arg.size
+    if isinstance(node, Input) and node.role in (Role.STATE, Role.CHAIN_KWARG):
+        return _CARRIED * node.size
+    return node.left.size * node.right.shape[1] if isinstance(node, Dot) else 0
+
+
+def _is_wide(node: Node, small: int) -> bool:
+    if isinstance(node, (Dot, Literal)):
+        return True
+    if isinstance(node, Input):
+        return node.role is Role.CONSTANT or node.size > small
+    return node.size > small
+
+
+class _Planner:
+    def __init__(self, program: TileProgram, wide: tuple[bool, ...], flat: bool) -> None:
+        self.groups: list[Group] = []
+        self._nodes = program.nodes
+        self._owner = program.owner()
+        self._wide = wide
+        self._flat = flat
+        self._group_of: dict[int, int] = {}
+        """Where a node is made; inputs and literals are there from the start."""
+
+    def place(self, index: int, node: Node) -> None:
+        if isinstance(node, Input):
+            if node.role in (Role.NORMALS, Role.UNIFORMS) and self._wide[index]:
+                self._group_of[index] = self._append(Draw(node))
+        elif isinstance(node, Literal):
+            pass
+        elif isinstance(node, Dot) and not self._flat:
+            self._group_of[index] = self._append(Product(node))
+        elif isinstance(node, Reduce) and not self._wide[index] and not self._flat and node.arg.shape[1] > SMALL:
+            self._group_of[index] = max(
+                self._loop(node.arg.shape[1], [node.arg[row]], RowReduce(node, row)) for row in range(node.size)
+            )
+        elif self._wide[index]:
+            assert isinstance(node, (Pointwise, Reduce))
+            operands = list(node.operands())
+            after = 0
+            if isinstance(node, Reduce):
+                if node.arg.shape[1] <= SMALL:
+                    operands = list(node.arg.T)
+                else:
+                    after, operands = self._finished(node.arg), []
+            self._group_of[index] = self._loop(node.size, operands, node, after)
+        else:
+            self._group_of[index] = self._section(node)
+
+    def _append(self, group: Group) -> int:
+        self.groups.append(group)
+        return len(self.groups) - 1
+
+    def _owners(self, ids: Ids) -> Iterator[int]:
+        yield from np.unique(self._owner[ids.reshape(-1)]).tolist()
+
+    def _finished(self, *operands: Ids) -> int:
+        """The first group after all that make these elements."""
+        return max((self._group_of.get(o, -1) + 1 for ids in operands for o in self._owners(ids)), default=0)
+
+    def _section(self, node: Node) -> int:
+        first = 0
+        for ids in node.operands():
+            for o in self._owners(ids):
+                made = self._group_of.get(o, -1)
+                first = max(first, made if made >= 0 and isinstance(self.groups[made], Section) else made + 1)
+        for g in range(first, len(self.groups)):
+            group = self.groups[g]
+            if isinstance(group, Section):
+                group.nodes.append(node)
+                return g
+        return self._append(Section([node]))
+
+    def _loop(self, size: int, operands: list[Ids], item: Pointwise | Reduce | RowReduce, after: int = 0) -> int:
+        for ids in operands:
+            owners = list(self._owners(ids))
+            if len(owners) == 1 and self._aligned(ids, owners[0], size):
+                after = max(after, self._group_of[owners[0]])
+            else:
+                after = max(after, self._finished(ids))
+        for g in range(after, len(self.groups)):
+            group = self.groups[g]
+            if isinstance(group, Loop) and group.size == size:
+                break
+        else:
+            group, g = Loop(size), self._append(Section())
+            self.groups[g] = group
+        (group.row_reduces if isinstance(item, RowReduce) else group.nodes).append(item)  # type: ignore[arg-type]
+        return g
+
+    def _aligned(self, ids: Ids, owner: int, size: int) -> bool:
+        made = self._group_of.get(owner, -1)
+        if made < 0 or not isinstance(self.groups[made], Loop) or not self._wide[owner]:
+            return False
+        node = self._nodes[owner]
+        return node.size == size and bool((ids == node.ids).all())

@@ -1,0 +1,143 @@
+"""The tile program: what a generated kernel computes for one chain in one step, down to single elements.
+
+Every element of every value has a number of its own. An operation that computes owns a run of them; an operation
+that only moves elements (views, slices, concatenation, gathers with constant indices) has been applied to the numbers
+when the program was made and is gone. So an operand is an array of numbers: where each element comes from.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Dot", "Ids", "Input", "Kind", "Literal", "Node", "Pointwise", "Reduce", "Role", "TileProgram"]
+
+Ids = NDArray[np.int64]
+"""Element numbers, in any shape."""
+
+
+class Kind(enum.Enum):
+    """What a lane of a value holds."""
+
+    REAL = "R"
+    MASK = "M"
+    INT = "I"
+
+
+class Role(enum.Enum):
+    """Where an input comes from."""
+
+    STATE = "state"
+    FAILED = "failed_at"
+    CHAIN_KWARG = "chain_kwarg"
+    NORMALS = "normals"
+    UNIFORMS = "uniforms"
+    STEP = "step"
+    HYPER = "hyper"
+    CONSTANT = "constant"
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all chains share the value."""
+        return self in (Role.STEP, Role.HYPER, Role.CONSTANT)
+
+
+@dataclass(eq=False)
+class Node:
+    """Elements ``first .. first + size - 1``, made together."""
+
+    first: int
+    size: int
+    kind: Kind
+    origin: str = field(default="", kw_only=True)
+    """The user's line that asked for it."""
+
+    @property
+    def ids(self) -> Ids:
+        """The numbers of its elements."""
+        return np.arange(self.first, self.first + self.size, dtype=np.int64)
+
+    def operands(self) -> tuple[Ids, ...]:
+        """The elements that it reads."""
+        return ()
+
+
+@dataclass(eq=False)
+class Input(Node):
+    """An argument of the step; ``position`` counts within its role."""
+
+    role: Role
+    position: int
+    name: str
+
+
+@dataclass(eq=False)
+class Literal(Node):
+    """Numbers that the trace knows."""
+
+    values: NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class Pointwise(Node):
+    """Element e is ``op(args[0][e], args[1][e], ...)``."""
+
+    op: str
+    args: tuple[Ids, ...]
+
+    def operands(self) -> tuple[Ids, ...]:
+        return self.args
+
+
+@dataclass(eq=False)
+class Reduce(Node):
+    """Element e is ``op`` over the row ``arg[e]`` of ``arg [size, terms]``; op is sum, prod, max, min, all or any."""
+
+    op: str
+    arg: Ids
+
+    def operands(self) -> tuple[Ids, ...]:
+        return (self.arg,)
+
+
+@dataclass(eq=False)
+class Dot(Node):
+    """``left [m, k] @ right [k, n]``, elements in row-major order."""
+
+    left: Ids
+    right: Ids
+
+    def operands(self) -> tuple[Ids, ...]:
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True)
+class TileProgram:
+    """One step of one chain.
+
+    Args:
+        nodes: In an order in which every operand is made before it is used.
+        outputs: The elements of each new state leaf, and last of ``failed_at``; flat.
+        real_bits: 32 or 64, the width of real lanes.
+        frozen: Captured integer tensors whose values the program has taken as indices: (constant's position, values).
+    """
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[Ids, ...]
+    real_bits: int
+    frozen: tuple[tuple[int, NDArray[np.int64]], ...]
+
+    def inputs(self) -> list[Input]:
+        """The inputs that are read, in the order of their elements."""
+        return [node for node in self.nodes if isinstance(node, Input)]
+
+    def owner(self) -> Ids:
+        """For every element number the index in ``nodes`` of its node."""
+        total = max(node.first + node.size for node in self.nodes)
+        owner = np.full(total, -1, dtype=np.int64)
+        for i, node in enumerate(self.nodes):
+            owner[node.first : node.first + node.size] = i
+        return owner
