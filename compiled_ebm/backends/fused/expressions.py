@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from importlib import resources
 
 from compiled_ebm.backends.fused.program import Kind
 
-__all__ = ["EXPRESSIONS", "literal"]
+__all__ = ["EXPRESSIONS", "lanes_header", "literal", "real"]
 
 EXPRESSIONS: dict[str, str] = {
     "add": "{0} + {1}",
@@ -54,6 +56,12 @@ COMBINE = {
     ("any", Kind.MASK): "mor({0}, {1})",
 }
 """How a reduction takes in one more term."""
+
+
+@functools.cache
+def lanes_header() -> str:
+    """The text of ``lanes.h``, to be put before generated code: compilers know no path to it."""
+    return resources.files(__package__).joinpath("lanes.h").read_text().replace("#pragma once\n", "")
 
 
 def literal(value: float, kind: Kind) -> str:

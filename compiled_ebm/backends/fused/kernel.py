@@ -6,7 +6,6 @@ import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 
 import numpy as np
 import torch
@@ -14,12 +13,14 @@ from torch import Tensor
 
 from compiled_ebm.backends.base import Chains, Keep, round_up
 from compiled_ebm.backends.fused import toolchain
+from compiled_ebm.backends.fused.cost import count
 from compiled_ebm.backends.fused.cpp import emit
+from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.backends.fused.fold import fold_constants
 from compiled_ebm.backends.fused.program import TileProgram
 from compiled_ebm.errors import UnsupportedEnergyError
 
-__all__ = ["ChainKernel"]
+__all__ = ["ChainKernel", "vector_bytes"]
 
 _COMPILE_SECONDS = 60.0
 _ALIGNMENT = 64
@@ -47,13 +48,14 @@ class ChainKernel:
     def generate(self, constants: Sequence[Tensor]) -> None:
         """Lower the traced function and write the source; one thread at a time, as all tracing."""
         program = self._lower(constants)
-        self._frozen = program.frozen
+        self._frozen, self._equal = program.frozen, program.equal
         self._folded = fold_constants(program, self._n_constants)
         self.kernel = emit(self._folded.program)
+        self.cost = count(self._folded.program)
 
     def compile(self) -> None:
         """From the source, or from the cache, to a loaded function."""
-        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{_lanes()}\n{self.kernel.source}"
+        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.kernel.source}"
         try:
             library = toolchain.load(text, timeout=_COMPILE_SECONDS)
         except toolchain.CompileError as error:
@@ -71,7 +73,8 @@ class ChainKernel:
             return
         self._taken = [t.detach().clone() for t in constants]
         self._is_fresh = True
-        if any(not np.array_equal(constants[p].reshape(-1).numpy(), held) for p, held in self._frozen):
+        stale = any(not np.array_equal(constants[p].reshape(-1).numpy(), held) for p, held in self._frozen)
+        if stale or any(not torch.equal(constants[a], constants[b]) for a, b in self._equal):
             self.generate(constants)
             self.compile()
         every = self._folded.constants(list(constants))
@@ -141,11 +144,6 @@ class ChainKernel:
         """What a thread keeps in cache."""
         reals, ints = self.kernel.scratch
         return _ALIGNMENT * (reals + 2 * ints) + _ALIGNMENT
-
-
-@functools.cache
-def _lanes() -> str:
-    return resources.files(__package__).joinpath("lanes.h").read_text()
 
 
 @functools.cache

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.fused import toolchain
-from compiled_ebm.backends.fused.kernel import ChainKernel
+from compiled_ebm.backends.fused.cost import machine_rates
+from compiled_ebm.backends.fused.kernel import ChainKernel, vector_bytes
 from compiled_ebm.backends.fused.lower import lower_init, lower_step
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.trace import ChainProgram
@@ -39,6 +40,8 @@ class FusedCpuLaunch:
         self._step = ChainKernel(partial(lower_step, program), program.step.n_constants, program.carry_dtype)
         self._init = ChainKernel(partial(lower_init, program), program.init.n_constants, program.carry_dtype)
         self._build_seconds: float | None = None
+        self._measured = (0, 0.0, 1)
+        """Of the largest launch: chain-steps, seconds, threads."""
 
     def capacity(self, n_chains: int) -> int:
         """Whole vectors of lanes, of any width."""
@@ -86,19 +89,34 @@ class FusedCpuLaunch:
     @torch.no_grad()
     def __call__(self, chains: Chains, first_step: int, hyper: Tensor, keep: Keep | None) -> None:
         """``hyper.shape[0]`` steps of every chain."""
-        self._step(chains, first_step, hyper.shape[0], hyper, keep, torch.get_num_threads())
+        n_steps, n_threads = hyper.shape[0], torch.get_num_threads()
+        begin = time.perf_counter()
+        self._step(chains, first_step, n_steps, hyper, keep, n_threads)
+        seconds = time.perf_counter() - begin
+        if chains.ids.shape[0] * n_steps >= self._measured[0]:
+            self._measured = (chains.ids.shape[0] * n_steps, seconds, n_threads)
 
     def facts(self) -> dict[str, object]:
         """For explain()."""
         if self._build_seconds is None:
             return {"compiled": "not yet"}
-        planned = self._step.kernel.plan
+        planned, cost, rates = self._step.kernel.plan, self._step.cost, machine_rates(self._program.carry_dtype)
+        floor = cost.floor_ns(rates)
         form = "straight line" if planned.straight_line else f"{len(planned.groups)} loops and sections"
-        return {
+        facts: dict[str, object] = {
             "compiled": f"one C++ kernel for the whole chain loop, {self._build_seconds:.2f} s",
-            "kernel": f"{planned.statements} element operations a chain-step, {form}",
-            "scratch": f"{self._step.scratch_bytes} bytes a thread",
+            "tile": f"{vector_bytes() // self._program.carry_dtype.itemsize} chains, {form}",
+            "scratch": f"{self._step.scratch_bytes:,} bytes a thread",
+            "chain-step": f"{cost}",
+            "floor": f"{floor:.3g} ns a chain-step on one thread here: {rates.gflops:.0f} GFLOP/s, "
+            f"{rates.function_ns['exp']:.2f} ns an exp, {rates.normal_ns:.2f} ns a normal",
         }
+        chain_steps, seconds, n_threads = self._measured
+        if chain_steps:
+            measured = 1e9 * seconds * n_threads / chain_steps
+            threads = f"{n_threads} thread{'s' if n_threads > 1 else ''}"
+            facts["measured"] = f"{measured:.3g} ns with {threads}: {floor / measured:.0%} of the floor's speed"
+        return facts
 
     def source(self) -> str:
         """The generated chain loop, without the vector functions that it calls."""

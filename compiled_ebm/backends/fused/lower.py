@@ -73,10 +73,16 @@ def _lower(
 ) -> TileProgram:
     elements = Elements()
     placeholders = [node for node in body.graph.nodes if node.op == "placeholder"]
-    inputs = []
+    inputs: list[Value] = []
+    equal: list[tuple[int, int]] = []
     for node, (role, position) in zip(placeholders, roles, strict=True):
         example = node.meta["val"]
-        inputs.append(elements.input(role, position, node.name, example.shape, kind_of(example.dtype)))
+        twin = _twin(constants, position) if role is Role.CONSTANT else None
+        if twin is not None:
+            equal.append((twin, position))
+            inputs.append(inputs[roles.index((role, twin))])
+        else:
+            inputs.append(elements.input(role, position, node.name, example.shape, kind_of(example.dtype)))
     for position, shape in enumerate(program.state_shapes):  # leaves that are written and not read
         if (Role.STATE, position) not in roles:
             elements.input(Role.STATE, position, f"state_{position}", shape, Kind.REAL)
@@ -94,7 +100,18 @@ def _lower(
         outputs=tuple(np.ascontiguousarray(ids) for ids in outputs),
         real_bits=64 if any(_is_double(node) for node in body.graph.nodes) else 32,
         frozen=tuple(lowering.frozen.items()),
+        equal=tuple(equal),
     )
+
+
+def _twin(constants: Sequence[Tensor], position: int) -> int | None:
+    """An earlier constant that is a view of the same memory and has the same elements in the same places."""
+    this = constants[position]
+    for k, other in enumerate(constants[:position]):
+        if this.shape == other.shape and this.ndim == 2 and this.data_ptr() == other.data_ptr():
+            if this.dtype == other.dtype and torch.equal(this, other):
+                return k
+    return None
 
 
 def _is_double(node: fx.Node) -> bool:

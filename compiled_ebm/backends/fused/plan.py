@@ -24,14 +24,14 @@ from compiled_ebm.backends.fused.program import (
     TileProgram,
 )
 
-__all__ = ["Draw", "Loop", "Plan", "Product", "RowReduce", "Section", "plan"]
+__all__ = ["LONG_OPERATIONS", "Draw", "Loop", "Plan", "Product", "RowReduce", "Section", "plan"]
 
 STRAIGHT_LINE = 1500
 """Statements of a program that has no loops at all: what a compiler takes in a fraction of a second."""
 _CARRIED = 8
 """Statements that an element of the state costs: it is loaded, stored, kept, and alive all the while."""
 _LONG = 20
-_LONG_OPERATIONS = frozenset(
+LONG_OPERATIONS = frozenset(
     "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid "
     "softplus lgamma digamma pow atan2 fmod remainder hypot".split()
 )
@@ -112,7 +112,7 @@ def plan(program: TileProgram, straight_line: int = STRAIGHT_LINE, small: int = 
 
 def _statements(node: Node) -> int:
     if isinstance(node, Pointwise):
-        return node.size * (_LONG if node.op in _LONG_OPERATIONS else 1)
+        return node.size * (_LONG if node.op in LONG_OPERATIONS else 1)
     if isinstance(node, Reduce):
         return node.arg.size
     if isinstance(node, Input) and node.role in (Role.STATE, Role.CHAIN_KWARG):

@@ -123,12 +123,15 @@ class TileProgram:
         outputs: The elements of each new state leaf, and last of ``failed_at``; flat.
         real_bits: 32 or 64, the width of real lanes.
         frozen: Captured integer tensors whose values the program has taken as indices: (constant's position, values).
+        equal: Constants that the program takes for one, since they are two views of one tensor with equal elements: a
+            symmetric matrix and its transpose.
     """
 
     nodes: tuple[Node, ...]
     outputs: tuple[Ids, ...]
     real_bits: int
     frozen: tuple[tuple[int, NDArray[np.int64]], ...]
+    equal: tuple[tuple[int, int], ...]
 
     def inputs(self) -> list[Input]:
         """The inputs that are read, in the order of their elements."""
