@@ -1,0 +1,144 @@
+using namespace lanes;
+
+static const int32_t T0[] = {193, 146, 147, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 161, 162, 163, 164, 165, 166, 167, 168, 169, 170, 171, 172, 173, 174, 175, 176, 177, 178, 179, 180, 181, 182, 183, 184, 185, 186, 187, 188, 189, 190, 191, 192};
+static const int32_t T1[] = {293, 294, 295, 296, 297, 298, 299, 300, 301, 302, 303, 304, 305, 306, 307, 308, 309, 310, 311, 312, 313, 314, 315, 316, 317, 318, 319, 320, 321, 322, 323, 324, 325, 326, 327, 328, 329, 330, 331, 332, 333, 334, 335, 336, 337, 338, 339, 292};
+
+// Once a launch and tile, so not worth the compiler's time to inline.
+#define ONCE static __attribute__((noinline))
+ONCE R take_real(const real* p, long stride) {
+    alignas(VECTOR_BYTES) real v[W];
+    for (int l = 0; l < W; ++l) v[l] = p[l * stride];
+    return rload(v);
+}
+ONCE I take_int(const long long* p, long stride) {
+    long long v[W];
+    for (int l = 0; l < W; ++l) v[l] = p[l * stride];
+    return iload(v);
+}
+[[maybe_unused]] ONCE M take_mask(const long long* p, long stride) { return i_to_m(take_int(p, stride)); }
+[[maybe_unused]] ONCE void keep_real(real* p, long stride, long left, R v) {
+    alignas(VECTOR_BYTES) real t[W];
+    rstore(t, v);
+    for (long l = 0; l < W && l < left; ++l) p[l * stride] = t[l];
+}
+[[maybe_unused]] ONCE void give_real(real* p, long stride, R v) { keep_real(p, stride, W, v); }
+ONCE void give_int(long long* p, long stride, I v) {
+    long long t[W];
+    istore(t, v);
+    for (int l = 0; l < W; ++l) p[l * stride] = t[l];
+}
+
+// numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
+// chains whose draws are kept
+extern "C" __attribute__((visibility("default"))) void chain_loop(
+    const long long* numbers, void* const* arrays, const long long* ids, long long* next, const real* hyper,
+    real* keep_x, real* keep_energy, void* scratch) {
+    const long long first_step = numbers[1], n_steps = numbers[2], n_hyper = numbers[3], n_tiles = numbers[4];
+    const long long thin = numbers[5], until_kept = numbers[6], n_kept_chains = numbers[7];
+    const uint32_t normals_stream = 0u << 24, uniforms_stream = 1u << 24;
+    const PhiloxKeys keys = philox_keys((uint64_t)numbers[0]);
+    R* const __restrict at = (R*)__builtin_assume_aligned(scratch, VECTOR_BYTES);
+    I* const __restrict iat = (I*)(at + 365);
+    (void)iat; (void)uniforms_stream; (void)normals_stream; (void)hyper; (void)n_hyper; (void)first_step;
+    real* const p_s0 = (real*)arrays[0];
+    real* const p_s1 = (real*)arrays[1];
+    real* const p_s2 = (real*)arrays[2];
+    long long* const p_f0 = (long long*)arrays[3];
+    for (;;) {
+        const long long tile = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
+        if (tile >= n_tiles) return;
+        const ChainWords words = chain_words(ids + tile * W);
+        const long left = (long)(n_kept_chains - tile * W);
+        (void)words; (void)left;
+        real* const x_s0 = p_s0 + tile * (W * 48L);
+        for (long e = 0; e < 48; ++e) at[0 + e] = take_real(x_s0 + e, 48);
+        real* const x_s1 = p_s1 + tile * (W * 1L);
+        R s1_0 = take_real(x_s1 + 0, 1);
+        real* const x_s2 = p_s2 + tile * (W * 48L);
+        for (long e = 0; e < 48; ++e) at[73 + e] = take_real(x_s2 + e, 48);
+        long long* const x_f0 = p_f0 + tile * (W * 1L);
+        I f0_0 = take_int(x_f0 + 0, 1);
+        long long until = until_kept, slot = 0;
+        for (long long s = 0; s < n_steps; ++s) {
+            const uint32_t step = (uint32_t)(first_step + s);
+            (void)step;
+            const I t0_0 = iset(first_step + s);
+            const R h0_0 = rset(hyper[s * n_hyper + 0]);
+            const R h1_0 = rset(hyper[s * n_hyper + 1]);
+            for (long b = 0; b < 6; ++b) {
+                R z[8];
+                normals8(keys, words, 2 * (uint32_t)b | normals_stream, step, z);
+                for (long j = 0; j < 8; ++j) at[146 + 8 * b + j] = z[j];
+            }
+            R e534 = rset(0);
+            M e1068 = mset(0);
+            for (long i = 0; i < 48; ++i) {
+                // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
+                const R v149 = h0_0 * at[73 + i];
+                const R v197 = at[i] - v149;
+                const R v245 = h1_0 * at[146 + i];
+                const R v293 = v197 + v245;
+                at[146 + i] = v293;
+                // test_fused.py, in ring_of_sites: return (x.roll(1, -1) - x).square().sum(-1) + x.pow(4).sum(-1)
+                const R v438 = v293 * v293;
+                const R v486 = v438 * v438;
+                const R v537 = v293 * v438;
+                const R v586 = v537 * rset((real)0x1.0000000000000p+2);
+                at[219 + i] = v586;
+                // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
+                const M v972 = risfinite(v293);
+                const M v1020 = mnot(v972);
+                e534 = e534 + v486;
+                e1068 = mor(e1068, v1020);
+            }
+            R e437 = rset(0);
+            for (long i = 0; i < 48; ++i) {
+                // test_fused.py, in ring_of_sites: return (x.roll(1, -1) - x).square().sum(-1) + x.pow(4).sum(-1)
+                const R v341 = at[T0[i]] - at[146 + i];
+                const R v389 = v341 * v341;
+                const R v635 = v341 * rset((real)0x1.0000000000000p+1);
+                at[292 + i] = v635;
+                const R v683 = r_neg(v635);
+                // a line outside the energy's own source
+                const R v731 = at[219 + i] + v683;
+                at[219 + i] = v731;
+                e437 = e437 + v389;
+            }
+            // test_fused.py, in ring_of_sites: return (x.roll(1, -1) - x).square().sum(-1) + x.pow(4).sum(-1)
+            const R e535 = e437 + e534;
+            // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
+            const M e1069 = mnot(e1068);
+            const M e1073 = risfinite(e535);
+            const M e1074 = mand(e1069, e1073);
+            const M e1076 = ieq(f0_0, iset(-1LL));
+            const M e1077 = mand(e1076, e1074);
+            const R e1126 = rsel(e1077, e535, s1_0);
+            const M e1175 = mnot(e1074);
+            const M e1176 = mand(e1076, e1175);
+            const I e1177 = isel(e1176, t0_0, f0_0);
+            for (long i = 0; i < 48; ++i) {
+                // a line outside the energy's own source
+                const R v779 = at[219 + i] + at[T1[i]];
+                // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
+                const R v1078 = rsel(e1077, at[146 + i], at[i]);
+                at[i] = v1078;
+                const R v1127 = rsel(e1077, v779, at[73 + i]);
+                at[73 + i] = v1127;
+            }
+            const R n0 = e1126;
+            const I n1 = e1177;
+            s1_0 = n0;
+            f0_0 = n1;
+            if (thin && --until == 0) {
+                for (long e = 0; e < 48; ++e) keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + e, 48, left, at[0 + e]);
+                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, s1_0);
+                until = thin;
+                ++slot;
+            }
+        }
+        for (long e = 0; e < 48; ++e) give_real(x_s0 + e, 48, at[0 + e]);
+        give_real(x_s1 + 0, 1, s1_0);
+        for (long e = 0; e < 48; ++e) give_real(x_s2 + e, 48, at[73 + e]);
+        give_int(x_f0 + 0, 1, f0_0);
+    }
+}

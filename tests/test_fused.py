@@ -1,0 +1,222 @@
+"""The fused kernel beyond agreement with eager: its source, its builds, transitions of the user, refusals, its law."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import compiled_ebm as ce
+from compiled_ebm.backends.fused import toolchain
+from compiled_ebm.transitions.base import NoiseDraw, Target
+
+pytestmark = pytest.mark.skipif(toolchain.why_unavailable() is not None, reason="needs a C++ compiler")
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def linear(*sizes: int) -> nn.Sequential:
+    """A tanh network with weights that are the same everywhere."""
+    layers: list[nn.Module] = []
+    for a, b in zip(sizes, sizes[1:], strict=False):
+        layer = nn.Linear(a, b)
+        with torch.no_grad():
+            layer.weight.copy_(torch.linspace(-1, 1, a * b).reshape(b, a))
+            layer.bias.copy_(torch.linspace(-0.5, 0.5, b))
+        layers += [layer, nn.Tanh()]
+    return nn.Sequential(*layers[:-1])
+
+
+SMALL, WIDE = linear(2, 32, 1), linear(12, 40, 40, 1)
+
+
+def small_network(x: Tensor) -> Tensor:
+    return SMALL(x).squeeze(-1) + x.square().sum(-1)
+
+
+def wide_network(x: Tensor) -> Tensor:
+    return WIDE(x).squeeze(-1) + x.square().sum(-1)
+
+
+def valley(x: Tensor) -> Tensor:
+    return (100.0 * (x[:, 1:] - x[:, :-1].square()).square() + (1 - x[:, :-1]).square()).sum(-1)
+
+
+def double_well(x: Tensor) -> Tensor:
+    return (x.square() - 1).square().sum(-1)
+
+
+def ring_of_sites(x: Tensor) -> Tensor:
+    return (x.roll(1, -1) - x).square().sum(-1) + x.pow(4).sum(-1)
+
+
+ENERGIES: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "small-network": (small_network, 2),
+    "wide-network": (wide_network, 12),
+    "valley": (valley, 4),
+    "double-well": (double_well, 128),
+    "ring-of-sites": (ring_of_sites, 48),
+}
+
+
+def build(energy: Any, event: int | tuple[int, ...], transition: Any = None, **options: Any) -> ce.Sampler:
+    options.setdefault("backend", "fused")
+    return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
+
+
+@pytest.mark.parametrize("name", ENERGIES)
+def test_golden_source(name: str) -> None:
+    """The generated code, as it was when it was last looked at: COMPILED_EBM_GOLDEN=write writes it anew."""
+    energy, dim = ENERGIES[name]
+    sampler = build(energy, dim)
+    sampler.build(16)
+    source = re.sub(r"// \S*/(\w+\.py):\d+", r"// \1", sampler.source)
+    file = GOLDEN / f"{name}.cpp"
+    if os.environ.get("COMPILED_EBM_GOLDEN") == "write":
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(source)
+    assert source == file.read_text()
+
+
+def test_the_source_names_the_lines_of_the_energy() -> None:
+    sampler = build(valley, 4)
+    sampler.build(16)
+    assert re.search(r"// .*test_fused\.py:\d+, in valley: return \(100\.0", sampler.source)
+
+
+def test_one_build_for_new_weights_schedules_and_batch_sizes() -> None:
+    network = linear(3, 20, 1)
+    sampler = build(lambda x: network(x).squeeze(-1) + x.square().sum(-1), 3)
+    sampler.build(16)
+    before = toolchain.n_compilations()
+    for n_chains in (1, 16, 17, 100, 5000):
+        sampler.run(sampler.init(n_chains=n_chains), 3)
+    sampler.transition = ce.Langevin(ce.schedules.Linear(0.02, 0.01, 10), noise_scale=0.3)
+    state = sampler.run(sampler.init(n_chains=50), 5, thin=2).state
+    with torch.no_grad():
+        for p in network.parameters():
+            p.mul_(1.5)
+    changed = sampler.run(state, 0).state
+    assert torch.allclose(changed.energy, network(state.x).detach().squeeze(-1) + state.x.square().sum(-1), rtol=1e-5)
+    assert toolchain.n_compilations() == before and "builds         1," in sampler.explain()
+
+
+def test_a_symmetric_matrix_and_its_transpose_are_one_product() -> None:
+    root = torch.randn(20, 20, generator=torch.Generator().manual_seed(3))
+    matrix = root @ root.T / 20
+    matrix = (matrix + matrix.T) / 2
+
+    def energy(x: Tensor) -> Tensor:
+        return 0.5 * (x * (x @ matrix)).sum(-1)
+
+    sampler, eager = build(energy, 20), build(energy, 20, backend="eager")
+    sampler.build(16)
+    products = sampler.source.count("R sum[")
+    for _ in range(2):  # as it is, then no longer symmetric
+        got, want = (s.run(s.init(n_chains=40), 5).state.positions for s in (sampler, eager))
+        assert torch.allclose(got, want, atol=1e-5)
+        matrix[0, 5] += 0.5
+    assert sampler.source.count("R sum[") == 2 * products
+
+
+class MomentumState(NamedTuple):
+    x: Tensor
+    energy: Tensor
+    grad: Tensor
+    before: Tensor
+
+
+class MomentumHyper(NamedTuple):
+    step_size: Tensor
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """A transition that the emitter has never heard of: two normals an element, uniforms, the reversed last x."""
+
+    noise: ClassVar[ce.Noise] = ce.Noise(normals=2, uniforms=5)
+    hyper_type: ClassVar[type] = MomentumHyper
+
+    def init(self, x: Tensor, target: Target) -> MomentumState:
+        energy, grad = target.energy_and_grad(x)
+        return MomentumState(x, energy, grad, x.flip(0))
+
+    def step(
+        self, state: MomentumState, noise: NoiseDraw, hyper: MomentumHyper, target: Target
+    ) -> tuple[MomentumState, None]:
+        x = state.x - hyper.step_size * state.grad + 0.1 * (state.x - state.before.flip(0))
+        x = x + 0.01 * noise.normals[0] * noise.uniforms[1] + 0.02 * noise.normals[1] * noise.uniforms[4]
+        x = torch.where(noise.uniforms[0] < 0.7, x, state.x)
+        energy, grad = target.energy_and_grad(x)
+        return MomentumState(x, energy, grad, state.x.flip(0)), None
+
+    def hyper_table(self, first_step: int, n_steps: int) -> MomentumHyper:
+        return MomentumHyper(torch.full((n_steps,), 0.01, dtype=torch.float64))
+
+    def structure(self) -> tuple[object, ...]:
+        return (Momentum,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dim", [1, 3, 8, 33, 100])
+def test_a_transition_of_the_user(dim: int, dtype: torch.dtype) -> None:
+    states = []
+    for backend in ("eager", "fused"):
+        sampler = build(double_well, dim, Momentum(), backend=backend, dtype=dtype)
+        states.append(sampler.run(sampler.init(n_chains=40, seed=1), 12).state)
+    tolerance = 2000 * torch.finfo(dtype).eps
+    for a, b in zip(*((s.positions, *s.carried) for s in states), strict=True):
+        assert torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def unknown_operation(x: Tensor) -> Tensor:
+    return torch.linalg.eigvalsh(x.unsqueeze(-1) * x.unsqueeze(-2) + torch.eye(3)).sum(-1)
+
+
+def test_an_operation_without_a_row_is_named_and_auto_goes_on() -> None:
+    sampler = build(unknown_operation, 3)
+    with pytest.raises(
+        ce.UnsupportedEnergyError, match=r"no code for aten\._linalg_eigh.*test_fused\.py:\d+.*inductor"
+    ):
+        sampler.build(16)
+    sampler = build(unknown_operation, 3, backend="auto")
+    result = sampler.run(sampler.init(n_chains=20), 2)
+    assert sampler.backend in ("inductor", "eager") and "not fused" in sampler.explain()
+    assert torch.allclose(result.state.energy, unknown_operation(result.state.x), rtol=1e-4)
+
+
+def test_a_wider_energy_than_state_is_refused_and_auto_goes_on() -> None:
+    sampler = build(double_well, 3, compute_dtype=torch.float64)
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"compute_dtype.*dtype=torch\.float64"):
+        sampler.build(16)
+    assert build(double_well, 3, compute_dtype=torch.float64, backend="auto").build(16) >= 0
+
+
+def test_explain_tells_cost_floor_and_measurement() -> None:
+    sampler = build(small_network, 2)
+    sampler.run(sampler.init(n_chains=2000), 50)
+    text = sampler.explain()
+    assert re.search(r"chain-step +\d+ FLOPs, 64 tanh, 2 normals|chain-step +\d+ FLOPs, 32 tanh, 2 normals", text)
+    assert re.search(r"floor +[\d.]+ ns a chain-step", text) and re.search(r"measured +[\d.]+ ns with", text)
+
+
+def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "why_unavailable", lambda: "install g++ or clang")
+    with pytest.raises(ce.BackendUnavailableError, match="install g"):
+        build(double_well, 2)
+    assert build(double_well, 2, backend="auto").backend != "fused"
+
+
+def test_the_law_of_the_samples() -> None:
+    """Variance 1 / (k (1 - eta k / 2)) = 4/3 within five standard errors, and not 1 / k."""
+    sampler = build(ce.HarmonicModel(1.0), 8, ce.Langevin(0.5))
+    x = sampler.run(sampler.init(n_chains=50_000, seed=3), 60).state.x.double()
+    error = 5 * (2 / x.numel()) ** 0.5
+    assert abs(float(x.square().mean()) * 0.75 - 1) < error < abs(float(x.square().mean()) - 1)
