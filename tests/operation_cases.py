@@ -28,6 +28,8 @@ class Operation(NamedTuple):
 
 
 GROUPS: dict[str, list[Operation]] = {}
+LONG = ("network modules", "more images")
+"""Groups that take several seconds to trace or to compile."""
 
 
 def group(name: str, *given: tuple[Any, ...]) -> None:
@@ -494,6 +496,14 @@ group(
     ("embedding by chain", lambda x: F.embedding((x[:, 0] > 0).long() + (x[:, 1] > 0), CENTRES) * x, (5,)),
     ("one_hot", lambda x: (INDEX.unsqueeze(-1) == torch.arange(5)).to(x).mul(x.unsqueeze(1)).sin(), (5,)),
     ("index by chain", lambda x: CENTRES.to(x)[(3 * x[:, 0].sigmoid()).long()] * x.sin(), (5,)),
+    ("index by chain and constants", lambda x: CENTRES.to(x)[(x[:, :1] > 0).long() - 1, INDEX] * x[:, :4], (5,)),
+    ("integer clamp", lambda x: (4 * x).long().clamp(-0.5, 2.5) * x, (5,)),
+    (
+        "integer ones",
+        lambda x: torch.div(torch.ones_like(x, dtype=torch.int64) + 6, 2, rounding_mode="floor") * x,
+        (5,),
+    ),
+    ("integer sign", lambda x: ((4 * x).long().sign() & 3) * x, (5,)),
     ("bucketize like", lambda x: (x.unsqueeze(-1).detach() > POSITIVE).sum(-1) * x, (5,)),
     ("searchsorted", lambda x: torch.searchsorted(POSITIVE, x.detach().contiguous()) * x, (5,)),
 )
@@ -578,13 +588,16 @@ group(
     "networks",
     ("attention", attend, (3, 4)),
     ("causal attention", attend_causally, (3, 4)),
-    ("MultiheadAttention", lambda x: MULTIHEAD(x, x, x, need_weights=False)[0], (3, 4)),
     ("LSTM cell", lambda x: LSTM(x), (2, 3)),
-    ("LSTMCell", lambda x: LSTM_CELL(x)[0], (3,)),
     ("GRUCell", lambda x: GRU_CELL(x), (3,)),
+    ("MLP", lambda x: MLP(x), (5,)),
+)
+group(
+    "network modules",
+    ("MultiheadAttention", lambda x: MULTIHEAD(x, x, x, need_weights=False)[0], (3, 4)),
+    ("LSTMCell", lambda x: LSTM_CELL(x)[0], (3,)),
     ("GRU", lambda x: GRU(x)[0], (2, 3)),
     ("RNN", lambda x: RNN(x)[0], (2, 3)),
-    ("MLP", lambda x: MLP(x), (5,)),
     ("Transformer layer", lambda x: TRANSFORMER(x), (3, 4)),
 )
 MULTIHEAD = seeded(lambda: nn.MultiheadAttention(4, 2, batch_first=True), 4)
@@ -597,17 +610,20 @@ TRANSFORMER = seeded(lambda: nn.TransformerEncoderLayer(4, 2, 8, batch_first=Tru
 
 group(
     "images",
-    ("conv1d", lambda x: F.conv1d(x, KERNEL1, stride=2, padding=1).sin(), (3, 7)),
     ("conv2d", lambda x: F.conv2d(x, KERNEL2, KERNEL2[:, 0, 0, 0], padding=1).sin(), (2, 4, 4)),
-    ("conv2d strided", lambda x: F.conv2d(x, KERNEL2, stride=2, padding=1).sin(), (2, 5, 4)),
-    ("conv2d grouped", lambda x: F.conv2d(x, KERNEL2[:, :1], groups=2, dilation=2).sin(), (2, 6, 5)),
-    ("conv_transpose2d", lambda x: F.conv_transpose2d(x, KERNEL2[:2], stride=2, padding=1).sin(), (2, 3, 3)),
     ("avg_pool1d", lambda x: F.avg_pool1d(x, 2).square(), (3, 6)),
     ("avg_pool2d", lambda x: F.avg_pool2d(x, 2).square(), (2, 4, 4)),
     ("adaptive_avg_pool", lambda x: F.adaptive_avg_pool2d(x, 1).square(), (2, 4, 4)),
     ("max_pool1d", lambda x: F.max_pool1d(x, 2).square(), (3, 6)),
-    ("max_pool2d", lambda x: F.max_pool2d(x, 2).square(), (2, 4, 4)),
     ("upsample nearest", lambda x: F.interpolate(x, scale_factor=2, mode="nearest").cumsum(-1).sin(), (1, 3, 3)),
+)
+group(
+    "more images",
+    ("conv1d", lambda x: F.conv1d(x, KERNEL1, stride=2, padding=1).sin(), (3, 7)),
+    ("conv2d strided", lambda x: F.conv2d(x, KERNEL2, stride=2, padding=1).sin(), (2, 5, 4)),
+    ("conv2d grouped", lambda x: F.conv2d(x, KERNEL2[:, :1], groups=2, dilation=2).sin(), (2, 6, 5)),
+    ("conv_transpose2d", lambda x: F.conv_transpose2d(x, KERNEL2[:2], stride=2, padding=1).sin(), (2, 3, 3)),
+    ("max_pool2d", lambda x: F.max_pool2d(x, 2).square(), (2, 4, 4)),
     ("upsample bilinear", lambda x: F.interpolate(x, scale_factor=2, mode="bilinear").sin(), (1, 3, 3)),
 )
 KERNEL1, KERNEL2 = fixed(4, 3, 3, seed=31), fixed(4, 2, 3, 3, seed=32)

@@ -126,6 +126,20 @@ def test_a_symmetric_matrix_and_its_transpose_are_one_product() -> None:
     assert sampler.source.count("R sum[") == 2 * products
 
 
+def test_a_mixture_needs_each_exponential_once() -> None:
+    """The gradient of logsumexp divides those that its value has; values and gradients stay what they were."""
+    means = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+
+    def energy(x: Tensor) -> Tensor:
+        return -torch.logsumexp(-0.5 * (x.unsqueeze(-2) - means).square().sum(-1), -1)
+
+    sampler, eager = build(energy, 3), build(energy, 3, backend="eager")
+    got, want = (s.run(s.init(n_chains=40), 5).state for s in (sampler, eager))
+    assert sampler.source.count("r_exp(") == 5
+    for a, b in zip((got.positions, *got.carried), (want.positions, *want.carried), strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 class MomentumState(NamedTuple):
     x: Tensor
     energy: Tensor

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import CASES, EVERYDAY, Case, carry_of, fixed
-from operation_cases import GROUPS, Operation, energy_of, parts_of
+from operation_cases import GROUPS, LONG, Operation, energy_of, parts_of
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -45,13 +45,20 @@ def starts(numel: int, dtype: torch.dtype, n: int = N) -> Tensor:
 
 
 def both(energy: Energy, event: tuple[int, ...], step_size: float = STEP_SIZE, **options: Any) -> list[ce.Sampler]:
-    """An eager and a fused sampler that share one trace, which takes longer than everything else here."""
-    samplers = [ce.build_sampler(energy, ce.Langevin(step_size=step_size), event, backend="eager", **options)]
-    program, _ = samplers[0]._builds.get(options.get("model_kwargs", {}), N)
+    """An eager and a fused sampler that share one trace."""
+    eager = ce.build_sampler(energy, ce.Langevin(step_size=step_size), event, backend="eager", **options)
+    return [eager, fused_like(eager, energy, step_size, **options)]
+
+
+def fused_like(eager: ce.Sampler, energy: Energy, step_size: float = STEP_SIZE, **options: Any) -> ce.Sampler:
+    """A fused sampler that takes over the trace of another, which takes longer than everything else here."""
+    kwargs = options.get("model_kwargs", {})
+    program, _ = eager._builds.get(kwargs, N)
     with patch.object(builder._Builds, "_checked_program", lambda *_: (program, [])):
-        samplers.append(ce.build_sampler(energy, ce.Langevin(step_size=step_size), event, backend="fused", **options))
-        samplers[1]._builds.get(options.get("model_kwargs", {}), N)
-    return samplers
+        transition = ce.Langevin(step_size=step_size)
+        fused = ce.build_sampler(energy, transition, eager.event_shape, backend="fused", **options)
+        fused._builds.get(kwargs, N)
+    return fused
 
 
 def after(sampler: ce.Sampler, x0: Tensor, n_steps: int, **options: Any) -> ce.ChainState:
@@ -77,6 +84,11 @@ def check_energy(ours: ce.ChainState, theirs: ce.ChainState, eps: float, size: f
 # -- every operation ---------------------------------------------------------------------------------------------------
 
 
+def groups(quick: Iterable[str] = GROUPS.keys() - set(LONG)) -> list[Any]:
+    """All groups, those not named in ``quick`` marked slow."""
+    return [pytest.param(name, marks=() if name in quick else slow) for name in GROUPS]
+
+
 def operations_of(group: str, dtype: torch.dtype) -> list[Operation]:
     # torch's own gradients of these are no better than float32 in float64, and refused for it
     rough = ("Hardsigmoid", "Hardswish") if dtype == torch.float64 else ()
@@ -95,7 +107,7 @@ def eager_after(group: str, dtype: torch.dtype, n_steps: int) -> ce.ChainState:
     return after(sampler, starts(sampler.event_shape[0], dtype), n_steps)
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", groups())
 def test_negative_control_each_operation_moves_its_chains(group: str) -> None:
     """Its gradient is there, and an error of a thousandth in it would be seen."""
     dtype = torch.float32
@@ -117,18 +129,14 @@ def check_group(group: str, dtype: torch.dtype, sampler: ce.Sampler) -> None:
         check_energy(ours, theirs, eps, size=len(operations))
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", groups())
 def test_each_operation_agrees_with_eager(group: str) -> None:
     """After one step and after ten, on the same noise; each operation on elements of its own."""
     check_group(group, torch.float32, samplers_of(group, torch.float32)[1])
 
 
-IN_DOUBLE = ("exponentials", "rounding", "reductions")
+IN_DOUBLE = ("rounding",)
 """Groups that are traced in float64 too in the quick tests; each trace takes seconds."""
-
-
-def groups(quick: tuple[str, ...]) -> list[Any]:
-    return [pytest.param(name, marks=() if name in quick else slow) for name in GROUPS]
 
 
 @pytest.mark.parametrize("group", groups(IN_DOUBLE))
@@ -143,24 +151,18 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpp, "plan", functools.partial(plan.plan, straight_line=0, small=1))
 
 
-QUICK_LOOPS = ("logic", "softmaxes", "reductions", "products", "networks")
+QUICK_LOOPS = ("logic", "reductions")
 
 
 @pytest.mark.parametrize("group", groups(QUICK_LOOPS))
 def test_each_operation_agrees_as_loops(group: str, loops: None) -> None:
     dtype = torch.float32
-    operations = operations_of(group, dtype)
-    eager = samplers_of(group, dtype)[0]
-    program, _ = eager._builds.get({}, N)
-    with patch.object(builder._Builds, "_checked_program", lambda *_: (program, [])):
-        sampler = ce.build_sampler(
-            energy_of(operations), ce.Langevin(step_size=STEP_SIZE), eager.event_shape, backend="fused"
-        )
+    sampler = fused_like(samplers_of(group, dtype)[0], energy_of(operations_of(group, dtype)))
     check_group(group, dtype, sampler)
     assert not sampler._builds.get({}, N)[1]._step.kernel.plan.straight_line
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", groups())
 def test_each_operation_as_the_interpreter_sees_it(group: str) -> None:
     check_interpreter(group, torch.float32)
 
@@ -209,6 +211,33 @@ def interpreted(program: ChainProgram, x0: Tensor) -> tuple[list[Tensor], list[T
             inputs[key] = (every[node.position] if node.role is Role.CONSTANT else shared[key]).reshape(-1)
     stacked = [torch.stack(leaf).reshape(n, -1) for leaf in zip(*wanted, strict=True)]
     return stacked, [leaf.T for leaf in interpret(tile.program, inputs)]
+
+
+SHAPES = [(), (1,), (3,), (5,), (33,), (3, 5), (2, 3, 4)]
+
+
+def any_shape(x: Tensor) -> Tensor:
+    """Elementwise, along the last dimension, and over all, of positions of any shape."""
+    flat = x.reshape(len(x), -1)
+    weights = torch.linspace(0.5, 1.5, flat.shape[1], dtype=x.dtype)
+    total = (F.softplus(flat) * weights).sum(-1) + 0.1 * flat.square().mean(-1).exp().log1p()
+    if x.ndim > 1:
+        total = total + (x.softmax(-1) * x.cumsum(-1)).flatten(1).sum(-1) + x.flip(-1).roll(1, -1).flatten(1)[:, 0]
+    return total + torch.logsumexp(flat * weights, -1) + (flat @ torch.outer(weights, weights).tril()).tanh().sum(-1)
+
+
+@pytest.mark.parametrize("event", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=slow)], ids=str)
+def test_shapes_of_positions(event: tuple[int, ...], dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
+    """As single statements and as loops."""
+    eager, straight = both(any_shape, event, 0.01, dtype=dtype)
+    x0 = starts(math.prod(event), dtype).reshape(-1, *event)
+    theirs, ours = after(eager, x0, N_STEPS), after(straight, x0, N_STEPS)
+    request.getfixturevalue("loops")
+    looped = after(fused_like(eager, any_shape, 0.01, dtype=dtype), x0, N_STEPS)
+    for state in (ours, looped):
+        assert float(disagreement(state, theirs, torch.finfo(dtype).eps).max()) <= 1
+        check_energy(state, theirs, torch.finfo(dtype).eps, size=3.0)
 
 
 # -- random expressions ------------------------------------------------------------------------------------------------
@@ -313,14 +342,14 @@ def evaluate(graph: Graph, x: Tensor) -> Tensor:
     return (UNARY[graph[0]] if len(operands) == 1 else BINARY[graph[0]])(*operands)
 
 
-@hypothesis.settings(max_examples=25)
+@hypothesis.settings(max_examples=15)
 @hypothesis.given(graph=graphs(), size=st.integers(1, 7))
 def test_random_expressions_interpreted(graph: Graph, size: int) -> None:
     check_expression(graph, size)
 
 
 @slow
-@hypothesis.settings(max_examples=400)
+@hypothesis.settings(max_examples=200)
 @hypothesis.given(graph=graphs(), size=st.integers(1, 7))
 def test_many_random_expressions_interpreted(graph: Graph, size: int) -> None:
     check_expression(graph, size)
@@ -344,12 +373,12 @@ def check_expression(graph: Graph, size: int) -> None:
     got = interpret(tile, {(Role.STATE, 0): x.T, (Role.FAILED, 0): torch.zeros(1, len(x), dtype=torch.int64)})
     for k, row in enumerate(x):
         for ours, theirs in zip(got, value_and_gradient(row), strict=True):
-            torch.testing.assert_close(ours[:, k], theirs.reshape(-1), rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(ours[:, k], theirs.reshape(-1), rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
-@hypothesis.settings(max_examples=2, phases=(hypothesis.Phase.generate,))
+@hypothesis.settings(max_examples=1, phases=(hypothesis.Phase.generate,))
 @hypothesis.given(
-    given=st.lists(st.tuples(graphs(), st.integers(1, 7)), min_size=6, max_size=6),
+    given=st.lists(st.tuples(graphs(), st.integers(1, 7)), min_size=4, max_size=4),
     dtype=st.sampled_from((torch.float64,)),
     straight=st.booleans(),
 )

@@ -14,7 +14,6 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from compiled_ebm.backends.fused import linearmaps  # noqa: F401  registers its rows
 from compiled_ebm.backends.fused.elements import Elements, Value, kind_of
 from compiled_ebm.backends.fused.operations import MOVES, ROWS, Unsupported, as_value
 from compiled_ebm.backends.fused.program import Input, Kind, Node, Role, TileProgram
