@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import compiled_ebm as ce
-from compiled_ebm.backends.fused import toolchain
+from compiled_ebm.backends.fused import kernel, toolchain
 from compiled_ebm.transitions.base import NoiseDraw, Target
 
 pytestmark = pytest.mark.skipif(toolchain.why_unavailable() is not None, reason="needs a C++ compiler")
@@ -138,6 +138,25 @@ def test_a_mixture_needs_each_exponential_once() -> None:
     assert sampler.source.count("r_exp(") == 5
     for a, b in zip((got.positions, *got.carried), (want.positions, *want.carried), strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["small-network", "wide-network", "ring-of-sites"])
+def test_bits_do_not_depend_on_the_width_of_vectors(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight chains a vector or sixteen: what AVX2 computes, AVX-512 computes."""
+    if "avx512f" not in toolchain.cpu_identity():
+        pytest.skip("needs AVX-512 to compare with AVX2")
+    energy, dim = ENERGIES[name]
+    states = []
+    for vector in ("avx512", "avx2"):
+        monkeypatch.setattr(kernel, "VECTOR", vector)
+        sampler = build(energy, dim, dtype=dtype)
+        states.append(sampler.run(sampler.init(n_chains=70, seed=5), 8).state)
+        assert f"tile           {(64 if vector == 'avx512' else 32) // dtype.itemsize} chains" in sampler.explain()
+    for a, b in zip(*((s.positions, *s.carried) for s in states), strict=True):
+        assert torch.equal(a, b)
 
 
 class MomentumState(NamedTuple):

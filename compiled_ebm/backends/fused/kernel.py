@@ -20,11 +20,13 @@ from compiled_ebm.backends.fused.fold import fold_constants
 from compiled_ebm.backends.fused.program import TileProgram
 from compiled_ebm.errors import UnsupportedEnergyError
 
-__all__ = ["ChainKernel", "vector_bytes"]
+__all__ = ["ChainKernel"]
 
 _COMPILE_SECONDS = 60.0
 _ALIGNMENT = 64
 """Bytes: of the widest vector."""
+VECTOR: toolchain.Vector = "native"
+"""The instruction sets that kernels are compiled for."""
 
 
 class ChainKernel:
@@ -57,11 +59,12 @@ class ChainKernel:
         """From the source, or from the cache, to a loaded function."""
         text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.kernel.source}"
         try:
-            library = toolchain.load(text, timeout=_COMPILE_SECONDS)
+            library = toolchain.load(text, vector=VECTOR, timeout=_COMPILE_SECONDS)
         except toolchain.CompileError as error:
             raise UnsupportedEnergyError(
                 f"energy: the C++ compiler refuses the fused kernel: {error}; use backend='inductor'"
             ) from error
+        self._vector_bytes = vector_bytes(VECTOR)
         self._function = library.chain_loop
         self._function.restype = None
         self._function.argtypes = [ctypes.c_void_p] * 8
@@ -104,7 +107,7 @@ class ChainKernel:
         kwargs = [self.flat(t) for t in chains.chain_kwargs]
         arrays = [*chains.state, chains.failed_at, *kwargs, *self._held]
         pointers = (ctypes.c_void_p * len(arrays))(*(t.data_ptr() for t in arrays))
-        n_tiles = chains.ids.shape[0] * self._real.itemsize // vector_bytes()
+        n_tiles = chains.ids.shape[0] * self._real.itemsize // self._vector_bytes
         table = None if hyper is None else hyper.to(self._real).contiguous()
         kept = None if keep is None else [torch.empty_like(t, dtype=self._real) for t in (keep.x, keep.energy)]
         thin, until, n_kept = (
@@ -140,6 +143,11 @@ class ChainKernel:
         return [round_up(t.data_ptr(), _ALIGNMENT) for t in self._scratch[:n_threads]]
 
     @property
+    def lanes(self) -> int:
+        """Chains in a vector."""
+        return self._vector_bytes // self._real.itemsize
+
+    @property
     def scratch_bytes(self) -> int:
         """What a thread keeps in cache."""
         reals, ints = self.kernel.scratch
@@ -147,12 +155,13 @@ class ChainKernel:
 
 
 @functools.cache
-def vector_bytes() -> int:
-    """The width that ``lanes.h`` chooses for this machine."""
+def vector_bytes(vector: toolchain.Vector) -> int:
+    """The width that ``lanes.h`` chooses for these instruction sets."""
     probe = toolchain.load(
         "#if defined(__AVX512F__) && defined(__AVX512DQ__)\n#define BYTES 64\n#elif defined(__AVX2__)\n"
         "#define BYTES 32\n#else\n#define BYTES 16\n#endif\n"
-        'extern "C" __attribute__((visibility("default"))) int vector_bytes() { return BYTES; }\n'
+        'extern "C" __attribute__((visibility("default"))) int vector_bytes() { return BYTES; }\n',
+        vector=vector,
     )
     return int(probe.vector_bytes())
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.fused import toolchain
 from compiled_ebm.backends.fused.cost import machine_rates
-from compiled_ebm.backends.fused.kernel import ChainKernel, vector_bytes
+from compiled_ebm.backends.fused.kernel import ChainKernel
 from compiled_ebm.backends.fused.lower import lower_init, lower_step
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.trace import ChainProgram
@@ -105,7 +105,7 @@ class FusedCpuLaunch:
         form = "straight line" if planned.straight_line else f"{len(planned.groups)} loops and sections"
         facts: dict[str, object] = {
             "compiled": f"one C++ kernel for the whole chain loop, {self._build_seconds:.2f} s",
-            "tile": f"{vector_bytes() // self._program.carry_dtype.itemsize} chains, {form}",
+            "tile": f"{self._step.lanes} chains, {form}",
             "scratch": f"{self._step.scratch_bytes:,} bytes a thread",
             "chain-step": f"{cost}",
             "floor": f"{floor:.3g} ns a chain-step on one thread here: {rates.gflops:.0f} GFLOP/s, "
