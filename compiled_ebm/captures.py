@@ -113,6 +113,8 @@ def changed(slots: list[Slot]) -> list[tuple[Slot, str]]:
 
 def _change(slot: Slot) -> str | None:
     now = slot.get()
+    if now is slot.value and not slot.facts:
+        return None
     if slot.key is _Entries:
         return None if now == slot.value else "has other entries"
     if isinstance(slot.value, Tensor):

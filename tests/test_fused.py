@@ -209,6 +209,20 @@ def test_a_transition_of_the_user(dim: int, dtype: torch.dtype) -> None:
         assert torch.allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
+def test_an_index_beyond_its_tensor_fails_the_chain() -> None:
+    table = torch.linspace(1, 2, 120)  # enough for the positions that the energy is probed at
+
+    def energy(x: Tensor) -> Tensor:
+        return table[x[:, 0].detach().abs().long()] * x.square().sum(-1)
+
+    sampler = build(energy, 2, ce.Langevin(1e-4))
+    x0 = torch.tensor([[0.5, 1.0], [2.5, 1.0], [130.5, 1.0]])
+    with pytest.warns(ce.NonFiniteChainWarning):
+        state = sampler.run(sampler.init(x0), 2).state
+    assert (state.failed_at >= 0).tolist() == [False, False, True]
+    assert torch.allclose(state.energy[:2], energy(state.x[:2]), rtol=1e-5)
+
+
 def unknown_operation(x: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(x.unsqueeze(-1) * x.unsqueeze(-2) + torch.eye(3)).sum(-1)
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_step, noise_buffers, step_inputs
-from compiled_ebm.backends.inductor import compile_graph, init_chains
+from compiled_ebm.backends.first_state import init_chains
+from compiled_ebm.backends.inductor import compile_graph
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
 

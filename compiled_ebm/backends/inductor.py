@@ -14,8 +14,8 @@ from torch import Tensor, fx
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_step, noise_buffers, step_inputs
+from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.errors import UnsupportedEnergyError
-from compiled_ebm.products import ChainProducts
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
 
@@ -31,7 +31,6 @@ _NOISE_NUMBERS = 1 << 18
 """Numbers drawn in one call at most, if it is for several steps: 1 MiB stays in the L2 cache."""
 _LARGEST_DIFFERENCE = 0.05
 """Of the largest value: far above rounding, half precision included, and far below a wrong result."""
-_INIT_ROWS = 4096
 _SLACK = 1.3
 """A tile compiled before is used again if it costs at most this much more than one made to measure."""
 
@@ -250,17 +249,3 @@ class CpuLaunch:
         return (
             f"# one step of a tile of {tile} chains, as handed to torch.compile\n{built.batched.graph.code.strip()}\n"
         )
-
-
-def init_chains(program: ChainProgram, chains: Chains, step: int) -> None:
-    """Evaluate the program's ``init`` over the buffers, a tile at a time to bound memory."""
-    body = program.init.batched()
-    constants = program.init.constants(chains.shared_kwargs)
-    index = torch.tensor(step, dtype=torch.int64, device=chains.ids.device)
-    rows = chains.ids.shape[0]
-    for start in range(0, rows, _INIT_ROWS):
-        part = chains.rows(start, min(start + _INIT_ROWS, rows))
-        with ChainProducts(part.ids.shape[0]):
-            values = body(part.state[0], *part.chain_kwargs, index, *constants)
-        for buffer, value in zip((*part.state, part.failed_at), values, strict=True):
-            buffer.copy_(value)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
+from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.fused import toolchain
 from compiled_ebm.backends.fused.cost import machine_rates
 from compiled_ebm.backends.fused.kernel import ChainKernel
@@ -75,6 +76,9 @@ class FusedCpuLaunch:
     @torch.no_grad()
     def init(self, chains: Chains, step: int) -> None:
         """State at the positions in ``chains.state[0]``."""
+        if any(not t.dtype.is_floating_point for t in chains.chain_kwargs):
+            init_chains(self._program, chains, step)  # labels may be out of range, which the kernel would not see
+            return
         self._init.refresh(self._program.init.constants(chains.shared_kwargs))
         self._init(chains, step, 1, None, None, torch.get_num_threads())
 

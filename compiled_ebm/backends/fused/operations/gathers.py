@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,14 +24,18 @@ MOST_CHOICES = 128
 
 
 def _choose(e: Elements, options: Value, index: Value) -> Value:
-    """``options[index]`` along the first dimension of ``options``, for an index that differs between chains."""
+    """``options[index]`` along the first dimension of ``options``, for an index that differs between chains.
+
+    Where torch would raise, a real is NaN, so that the chain is known to have failed.
+    """
     n = options.shape[0]
     if n > MOST_CHOICES:
         raise Unsupported(f"an index that depends on the chain into {n} elements, more than {MOST_CHOICES}")
     op = {Kind.REAL: "rsel", Kind.INT: "isel", Kind.MASK: "msel"}[options.kind]
     index = e.cast(index, Kind.INT)
-    result = options.moved(options.ids[0])
-    for k in range(1, n):
+    first = 0 if options.kind is Kind.REAL else 1
+    result = as_value(e, math.nan, Kind.REAL) if options.kind is Kind.REAL else options.moved(options.ids[0])
+    for k in range(first, n):
         same = e.pointwise("ieq", Kind.MASK, index, as_value(e, k, Kind.INT))
         same = e.pointwise("mor", Kind.MASK, same, e.pointwise("ieq", Kind.MASK, index, as_value(e, k - n, Kind.INT)))
         result = e.pointwise(op, options.kind, same, options.moved(options.ids[k]), result)
