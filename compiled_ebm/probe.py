@@ -17,7 +17,7 @@ from compiled_ebm.trace import ChainProgram, KwargsSpec, mutations_undone
 __all__ = ["InconsistentEnergyError", "Probed", "check_trace", "probe"]
 
 _N = 11
-_BATCH_EPS, _TRACE_EPS = 200, 5000
+_BATCH_EPS, _TRACE_EPS = 2000, 5000
 """Rounding units that may lie between a batch and a chain alone, and between the energy and its decomposed trace."""
 _LOOSEST = 0.05
 _ALONE = 4
