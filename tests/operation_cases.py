@@ -28,7 +28,7 @@ class Operation(NamedTuple):
 
 
 GROUPS: dict[str, list[Operation]] = {}
-LONG = ("network modules", "more images", "images", "distributions")
+LONG = ("network modules", "more images", "images", "distributions", "movements")
 """Groups that take several seconds to trace or to compile."""
 
 

@@ -437,7 +437,10 @@ ENERGIES: dict[str, tuple[Callable[[], Energy], tuple[int, ...]]] = {
     "workload attention": (workloads.AttentionEBM, (8, 32)),
     "workload convolutions": (lambda: workloads.ConvEBM(4), (1, 28, 28)),
 }
-SLOW_ENERGIES = ("workload convolutions", "workload attention", "workload wide mlp")
+SLOW_ENERGIES = (
+    *("workload convolutions", "workload attention", "workload wide mlp"),
+    *("harmonic", "ackley", "himmelblau", "booth", "styblinski-tang", "banana"),
+)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=slow if name in SLOW_ENERGIES else ()) for name in ENERGIES])
