@@ -487,11 +487,14 @@ def test_errors_of_the_library_are_one_line(here: Path, monkeypatch: pytest.Monk
     assert os.listdir(here) == []
 
 
-def test_a_bug_keeps_its_traceback(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_shows_its_traceback_when_asked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_fails(self: object, *_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(ce.Sampler, "run", run_fails)
+    told = sample()
+    assert told.exit_code == 2 and told.stderr.count("\n") == 1 and "COMPILED_EBM_TRACEBACK=1" in told.stderr
+    monkeypatch.setenv("COMPILED_EBM_TRACEBACK", "1")
     assert isinstance(sample().exception, ZeroDivisionError)
 
 

@@ -281,7 +281,7 @@ def test_positions_must_be_floating() -> None:
         ({"event_shape": (3.0,)}, TypeError, "event_shape: expected a tuple of integers"),
         ({"event_shape": (0,)}, ValueError, "event_shape: expected sizes of at least 1"),
         ({"event_shape": "3"}, TypeError, "event_shape: expected a tuple of integers"),
-        ({"backend": "cuda"}, ValueError, "backend: expected one of auto, inductor"),
+        ({"backend": "cuda"}, ValueError, "backend: expected one of auto, fused, inductor"),
         ({"dtype": "float32"}, TypeError, "dtype: expected one of torch.float32"),
         ({"compute_dtype": torch.int8}, TypeError, "compute_dtype: expected one of torch.float32"),
         ({"device": "no such"}, ValueError, "device: expected a device such as 'cpu'"),
