@@ -153,28 +153,38 @@ class _Builds:
         self._history: list[str] = []
         self.count = 0
         self.seconds = 0.0
-        self._backend, self._why = self._choose()
+        self._skipped: dict[str, str] = {}
+        """Backends that ``auto`` has passed over, and why."""
+        self._backend = self._choose()
 
     @property
     def backend(self) -> str:
         """The backend in use."""
         return self._backend
 
-    def _choose(self, after: str | None = None, because: str = "") -> tuple[str, str]:
-        """The backend and why; for ``auto`` the first that runs here, beginning ``after`` one that does not."""
+    def _choose(self) -> str:
+        """The backend asked for; for ``auto`` the first that runs here and has not been skipped before."""
         if self._asked != "auto":
             reason = BACKENDS[self._asked].why_unavailable(self._device)
             if reason is not None:
                 raise BackendUnavailableError(f"backend={self._asked!r}: {reason}; or use backend='eager'")
-            return self._asked, "asked for"
-        names = list(BACKENDS)
-        skipped = [because] if because else []
-        for name in names[names.index(after) + 1 :] if after else names:
-            reason = BACKENDS[name].why_unavailable(self._device)
+            return self._asked
+        for name, candidate in BACKENDS.items():
+            if name in self._skipped:
+                continue
+            reason = candidate.why_unavailable(self._device)
             if reason is None:
-                return name, "auto" + (f"; {'; '.join(skipped)}" if skipped else ": the first that runs here")
-            skipped.append(f"not {name}: {reason}")
-        raise BackendUnavailableError("; ".join(skipped))
+                return name
+            self._skipped[name] = reason
+        raise BackendUnavailableError(self._not_these())
+
+    def _not_these(self) -> str:
+        return "; ".join(f"not {name}: {reason}" for name, reason in self._skipped.items())
+
+    def _why(self) -> str:
+        if self._asked != "auto":
+            return "asked for"
+        return f"auto; {self._not_these()}" if self._skipped else "auto: the first that runs here"
 
     def get(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
         """Program and launch for these keyword arguments; rebuilt if what the energy holds was replaced."""
@@ -280,9 +290,8 @@ class _Builds:
         except UnsupportedEnergyError as error:
             if self._asked != "auto":
                 raise
-            before = self._why.removeprefix("auto").removeprefix("; ").removeprefix(": the first that runs here")
-            because = "; ".join(filter(None, (before, f"not {self._backend}: {error}")))
-            self._backend, self._why = self._choose(self._backend, because)
+            self._skipped[self._backend] = str(error)
+            self._backend = self._choose()
             fallback = BACKENDS[self._backend].compile(program, self._energy)
             self._built = {k: (p, fallback if p is program else old) for k, (p, old) in self._built.items()}
             self._last = (program, fallback)
@@ -297,7 +306,7 @@ class _Builds:
     def explain(self) -> str:
         """Backend and why, what is compiled, builds and their reasons."""
         lines = [
-            f"backend        {self._backend} ({self._why})",
+            f"backend        {self._backend} ({self._why()})",
             f"transition     {self._transition}",
             f"event shape    {self._event_shape}, device {self._device}",
             f"dtype          {self._dtype} in and out, carried in {self.carry_dtype}, energy in {self._compute_dtype}",

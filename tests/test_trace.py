@@ -1088,8 +1088,6 @@ def test_what_torch_compile_has_wrapped_is_an_energy(backend: str) -> None:
         sampler, reference = build(compiled, backend=backend), build(energy, backend="eager")
         got, want = (s.run(s.init(points()), 3).state.positions for s in (sampler, reference))
         assert torch.allclose(got, want, atol=1e-6)
-    state = sampler.run(sampler.init(points()), 0).state
-    del state
     sampler = build(torch.compile(plain), backend=backend)
     before = sampler.run(sampler.init(points()), 0).state.energy
     matrix.mul_(2.0)

@@ -7,6 +7,7 @@ polynomials of exp and its like, 0.6 ns a normal; loads and stores of the scratc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,10 +57,9 @@ class Kernel:
     constants: tuple[int, ...]
 
 
-def emit(program: TileProgram, *, straight_line: int | None = None) -> Kernel:
+def emit(program: TileProgram) -> Kernel:
     """Generate the kernel of a tile program."""
-    planned = plan(program) if straight_line is None else plan(program, straight_line)
-    return _Emitter(program, planned).kernel()
+    return _Emitter(program, plan(program)).kernel()
 
 
 @dataclass
@@ -245,9 +245,9 @@ class _Emitter:
             for e in range(node.size):
                 self._names[node.first + e] = f"{_PREFIX[node.role]}{node.position}_{e}"
 
-    def _mirror_now(self, wanted: object) -> None:
+    def _mirror_now(self, wanted: Callable[[Node], bool]) -> None:
         for i in self._storage.mirrors:
-            if wanted(self._nodes[int(self._owner[i])]):  # type: ignore[operator]
+            if wanted(self._nodes[int(self._owner[i])]):
                 self._mirror(i)
 
     def _mirror(self, i: int) -> None:

@@ -27,6 +27,7 @@ _ALIGNMENT = 64
 """Bytes: of the widest vector."""
 VECTOR: toolchain.Vector = "native"
 """The instruction sets that kernels are compiled for."""
+_WIDTH = 'extern "C" __attribute__((visibility("default"))) int lanes_of_a_vector() { return W; }\n'
 
 
 class ChainKernel:
@@ -57,14 +58,14 @@ class ChainKernel:
 
     def compile(self) -> None:
         """From the source, or from the cache, to a loaded function."""
-        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.kernel.source}"
+        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.kernel.source}{_WIDTH}"
         try:
             library = toolchain.load(text, vector=VECTOR, timeout=_COMPILE_SECONDS)
         except toolchain.CompileError as error:
             raise UnsupportedEnergyError(
                 f"energy: the C++ compiler refuses the fused kernel: {error}; use backend='inductor'"
             ) from error
-        self._vector_bytes = vector_bytes(VECTOR)
+        self.lanes = int(library.lanes_of_a_vector())
         self._function = library.chain_loop
         self._function.restype = None
         self._function.argtypes = [ctypes.c_void_p] * 8
@@ -74,8 +75,6 @@ class ChainKernel:
         """Take the constants as they are now, laid out as the kernel reads them."""
         if self._is_fresh and all(map(torch.equal, self._taken, constants)):
             return
-        self._taken = [t.detach().clone() for t in constants]
-        self._is_fresh = True
         stale = any(not np.array_equal(constants[p].reshape(-1).numpy(), held) for p, held in self._frozen)
         if stale or any(not torch.equal(constants[a], constants[b]) for a, b in self._equal):
             self.generate(constants)
@@ -85,6 +84,7 @@ class ChainKernel:
         flat = {p: self.flat(every[p]) for p in {*kernel.constants, *(p for p, _ in kernel.weights)}}
         self._held = [flat[p] for p in kernel.constants]
         self._held += [flat[p][torch.from_numpy(table)] for p, table in kernel.weights]
+        self._taken, self._is_fresh = [t.detach().clone() for t in constants], True
 
     def flat(self, tensor: Tensor) -> Tensor:
         """Contiguous, in the kernel's real or in int64."""
@@ -107,7 +107,7 @@ class ChainKernel:
         kwargs = [self.flat(t) for t in chains.chain_kwargs]
         arrays = [*chains.state, chains.failed_at, *kwargs, *self._held]
         pointers = (ctypes.c_void_p * len(arrays))(*(t.data_ptr() for t in arrays))
-        n_tiles = chains.ids.shape[0] * self._real.itemsize // self._vector_bytes
+        n_tiles = chains.ids.shape[0] // self.lanes
         table = None if hyper is None else hyper.to(self._real).contiguous()
         kept = None if keep is None else [torch.empty_like(t, dtype=self._real) for t in (keep.x, keep.energy)]
         thin, until, n_kept = (
@@ -143,27 +143,10 @@ class ChainKernel:
         return [round_up(t.data_ptr(), _ALIGNMENT) for t in self._scratch[:n_threads]]
 
     @property
-    def lanes(self) -> int:
-        """Chains in a vector."""
-        return self._vector_bytes // self._real.itemsize
-
-    @property
     def scratch_bytes(self) -> int:
         """What a thread keeps in cache."""
         reals, ints = self.kernel.scratch
         return _ALIGNMENT * (reals + 2 * ints) + _ALIGNMENT
-
-
-@functools.cache
-def vector_bytes(vector: toolchain.Vector) -> int:
-    """The width that ``lanes.h`` chooses for these instruction sets."""
-    probe = toolchain.load(
-        "#if defined(__AVX512F__) && defined(__AVX512DQ__)\n#define BYTES 64\n#elif defined(__AVX2__)\n"
-        "#define BYTES 32\n#else\n#define BYTES 16\n#endif\n"
-        'extern "C" __attribute__((visibility("default"))) int vector_bytes() { return BYTES; }\n',
-        vector=vector,
-    )
-    return int(probe.vector_bytes())
 
 
 @functools.cache

@@ -64,8 +64,8 @@ class FusedCpuLaunch:
                 "positions carried in torch.float32; use dtype=torch.float64, or backend='inductor'"
             )
         shared = chains.shared_kwargs
-        self._step.generate(self._program.step.constants(shared))
-        self._init.generate(self._program.init.constants(shared))
+        self._step.generate(program.step.constants(shared))
+        self._init.generate(program.init.constants(shared))
         with ThreadPoolExecutor(1) as other:
             init = other.submit(self._init.compile)
             self._step.compile()

@@ -105,20 +105,10 @@ class Storage:
                 if i not in self.stored or i in self.slots:
                     continue
                 node = self._nodes[i]
-                heir = next(
-                    (
-                        d
-                        for d in dying
-                        if self._nodes[d].size == node.size
-                        and isinstance(group, Loop)
-                        and _space(self._nodes[d].kind) is _space(node.kind)
-                        and self._may_replace(d, group, node)
-                    ),
-                    None,
-                )
                 if i in in_place:
                     self.slots[i] = self.slots[in_place[i]]
                     continue
+                heir = next((d for d in dying if self._may_inherit(node, d, group)), None)
                 if heir is not None:  # element i is read before it is written over, in the same round
                     dying.remove(heir)
                     expiring[g].remove(heir)
@@ -128,6 +118,12 @@ class Storage:
                 expiring.setdefault(last.get(i, g), []).append(i)
             for i in expiring.pop(g, []):
                 free[_space(self._nodes[i].kind)].append((self.slots[i], self._nodes[i].size))
+
+    def _may_inherit(self, new: Node, index: int, group: Group) -> bool:
+        """Whether ``new`` may take the place of a node that dies in the loop that makes it."""
+        old = self._nodes[index]
+        alike = old.size == new.size and _space(old.kind) is _space(new.kind)
+        return alike and isinstance(group, Loop) and self._may_replace(index, group, new)
 
     def _in_place(self) -> dict[int, int]:
         """Results that may be written over the state that they replace: nothing reads that state afterwards."""
