@@ -613,6 +613,7 @@ class InterruptsItself:
 def test_ctrl_c_ends_after_the_launch_and_returns(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runloop, "MAX_LAUNCH_STEPS", 2)
     sampler = shared_sampler("mlp", backend)
+    sampler.run(from_start(sampler), 8)  # a first launch that is slow would make the next ones shorter
     handler = signal.getsignal(signal.SIGINT)
     collector = InterruptsItself(at=3)
     result = sampler.run(from_start(sampler), 100, thin=1, collector=collector)
