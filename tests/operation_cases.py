@@ -67,6 +67,10 @@ group(
     ("logaddexp", lambda x: torch.logaddexp(x[:, :2], x[:, 1:])),
     ("logaddexp2", lambda x: torch.logaddexp2(x[:, :2], x[:, 1:])),
     ("softplus beta", lambda x: F.softplus(x, beta=3.0, threshold=2.0)),
+    ("softplus by hand", lambda x: torch.where(x > 20, x, torch.log1p(torch.exp(x)))),
+    ("log1p of exp of -abs", lambda x: torch.log1p(torch.exp(-x.abs())) + x.clamp(min=0)),
+    ("differences", lambda x: (x.sin() + -(x.roll(1, -1).square())) * (-x - -x.cos())),
+    ("scaled twice", lambda x: 0.5 * (x.flip(-1) * (2.0 * (x * -4.0))) + (x.sin() * 0.25) * 3.0),
 )
 group(
     "circular",
@@ -363,7 +367,7 @@ group(
     ("bmm", lambda x: torch.bmm(x, x.mT).sin(), (3, 5)),
     ("baddbmm", lambda x: torch.baddbmm(x, x, MATRIX.expand(len(x), 5, 5), beta=0.5, alpha=0.2).sin(), (3, 5)),
     ("matmul of constants", lambda x: (MATRIX[:, :3] @ x).sin(), (3, 5)),
-    ("einsum", lambda x: torch.einsum("nij,nik,jk->ni", x, x, MATRIX).sin(), (3, 5)),
+    ("einsum", lambda x: (0.2 * torch.einsum("nij,nik,jk->ni", x, x, MATRIX)).sin(), (3, 5)),
     ("einsum quadratic", lambda x: torch.einsum("ni,ij,nj->n", x, MATRIX, x), (5,)),
     ("outer", lambda x: x.unsqueeze(-1) * x.unsqueeze(-2).sin(), (5,)),
     ("inner", lambda x: torch.inner(x, MATRIX).sin(), (5,)),

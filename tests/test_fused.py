@@ -108,22 +108,43 @@ def test_one_build_for_new_weights_schedules_and_batch_sizes() -> None:
     assert toolchain.n_compilations() == before and "builds         1," in sampler.explain()
 
 
-def test_a_symmetric_matrix_and_its_transpose_are_one_product() -> None:
-    root = torch.randn(20, 20, generator=torch.Generator().manual_seed(3))
-    matrix = root @ root.T / 20
-    matrix = (matrix + matrix.T) / 2
+QUADRATICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "half": lambda x, m: 0.5 * (x * (x @ m)).sum(-1),
+    "whole": lambda x, m: ((x @ m) * x).sum(-1),
+    "einsum": lambda x, m: 0.5 * torch.einsum("bi,ij,bj->b", x - m[0], m, x - m[0]),
+    "beside others": lambda x, m: x.pow(4).sum(-1) + 0.5 * ((x @ m) * x).sum(-1) + x.cos().sum(-1),
+    "bmm": lambda x, m: 0.5 * torch.bmm(x.unsqueeze(1) @ m, x.unsqueeze(2)).reshape(-1),
+}
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "nearly", "general"])
+@pytest.mark.parametrize("name", QUADRATICS)
+def test_a_quadratic_form_and_its_gradient_are_one_product(name: str, kind: str) -> None:
+    root = torch.randn(40, 40, generator=torch.Generator().manual_seed(3)) / 40
+    matrix = {"symmetric": root + root.T, "nearly": torch.linalg.inv(root @ root.T + torch.eye(40)), "general": root}[
+        kind
+    ]
+    sampler, eager = (build(lambda x: QUADRATICS[name](x, matrix), 40, backend=b) for b in ("fused", "eager"))
+    for changed in (False, True):  # as it is, then no longer symmetric
+        got, want = (s.run(s.init(n_chains=40), 5).state for s in (sampler, eager))
+        for a, b in zip((got.positions, *got.carried), (want.positions, *want.carried), strict=True):
+            assert torch.allclose(a, b, rtol=1e-4, atol=2e-5), changed
+        assert sampler.source.count("long k = 0; k < 40") == 1
+        matrix[0, 5] += 0.5
+
+
+def test_a_product_that_is_used_otherwise_stays_as_it_is() -> None:
+    """Neither half of the pair may be replaced where something else reads it."""
+    matrix = torch.randn(40, 40, generator=torch.Generator().manual_seed(3)) / 20
 
     def energy(x: Tensor) -> Tensor:
-        return 0.5 * (x * (x @ matrix)).sum(-1)
+        y = x @ matrix
+        return 0.5 * (x * y).sum(-1) + y[:, :3].sin().sum(-1)
 
-    sampler, eager = build(energy, 20), build(energy, 20, backend="eager")
-    sampler.build(16)
-    products = sampler.source.count("R sum[")
-    for _ in range(2):  # as it is, then no longer symmetric
-        got, want = (s.run(s.init(n_chains=40), 5).state.positions for s in (sampler, eager))
-        assert torch.allclose(got, want, atol=1e-5)
-        matrix[0, 5] += 0.5
-    assert sampler.source.count("R sum[") == 2 * products
+    sampler, eager = (build(energy, 40, backend=b) for b in ("fused", "eager"))
+    got, want = (s.run(s.init(n_chains=40), 5).state for s in (sampler, eager))
+    for a, b in zip((got.positions, *got.carried), (want.positions, *want.carried), strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
 def test_a_mixture_needs_each_exponential_once() -> None:

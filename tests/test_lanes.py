@@ -30,7 +30,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "exp": (1.5, 1.5), "exp2": (1.5, 1.5), "expm1": (2, 2), "log": (1.5, 1.5), "log2": (2.5, 2.5), "log10": (2.5, 2.5),
     "log1p": (1.5, 1.5), "sin": (2.5, 2), "cos": (2.5, 2), "tan": (4, 4), "asin": (2.5, 2.5), "acos": (2.5, 2.5),
     "atan": (2.5, 2.5), "sinh": (3, 3), "cosh": (3, 3), "tanh": (3, 3), "asinh": (3.5, 3.5), "acosh": (3.5, 3.5),
-    "atanh": (3.5, 3.5), "erf": (2, 2), "erfc": (4, 3), "sigmoid": (3, 3), "softplus": (3, 3),
+    "atanh": (3.5, 3.5), "erf": (2, 2), "erfc": (4, 3), "sigmoid": (3, 3), "softplus": (3, 3), "log1p_unit": (2, 2),
     "lgamma": (8, 6), "digamma": (9, 5),
     "pow": (1.5, 1.5), "atan2": (3, 3), "hypot": (1.5, 1.5), "fmod": (0, 0), "remainder": (0.51, 0.51),
     "copysign": (0, 0), "min": (0, 0), "max": (0, 0), "fmin": (0, 0), "fmax": (0, 0),
@@ -225,7 +225,7 @@ SPANS = {
     "expm1": (110, 760), "sinh": (95, 720), "cosh": (95, 720), "sigmoid": (110, 760), "softplus": (110, 760),
     "erfc": (11, 28), "erf": (5, 7), "tanh": (12, 24), "asin": (1, 1), "acos": (1, 1), "atanh": (1, 1),
     "log": (4, 4), "log2": (4, 4), "log10": (4, 4), "log1p": (4, 4), "acosh": (4, 4), "lgamma": (30, 30),
-    "digamma": (30, 30),
+    "digamma": (30, 30), "log1p_unit": (1, 1),
 }  # fmt: skip
 
 
@@ -239,7 +239,8 @@ def inputs(name: str, bits: int, n: int, seed: int = 0) -> np.ndarray:
         spread = spread[~(np.abs(spread) > span)]
     x = np.concatenate([np.linspace(-span, span, n), np.linspace(-2, 2, n // 4), spread]).astype(real)
     edges = specials(real)
-    return np.concatenate([x, edges[~(np.abs(edges) > span) | np.isinf(edges)] if name in SPANS else edges])
+    x = np.concatenate([x, edges[~(np.abs(edges) > span) | np.isinf(edges)] if name in SPANS else edges])
+    return np.abs(x[~(np.abs(x) > 1)]) if name == "log1p_unit" else x
 
 
 @np.errstate(all="ignore")
@@ -282,6 +283,7 @@ def remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 REFERENCES = {
     "neg": np.negative, "round": np.rint, "sign": lambda x: np.where(np.isnan(x), 0, np.sign(x)) + 0.0,
     "rsqrt": lambda x: 1 / np.sqrt(x), "recip": lambda x: 1 / x, "sigmoid": sigmoid, "softplus": softplus,
+    "log1p_unit": np.log1p,
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "acosh": np.arccosh,
     "atanh": np.arctanh, "erf": scipy.special.erf, "erfc": scipy.special.erfc,
     "pow": np.power, "atan2": np.arctan2, "remainder": remainder, "min": np.minimum, "max": np.maximum,

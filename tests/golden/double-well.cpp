@@ -70,7 +70,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 for (long j = 0; j < 8; ++j) at[274 + 8 * b + j] = z[j];
             }
             R e1286 = rset(0);
-            M e2313 = mset(0);
+            R e2442 = rset(0);
             for (long i = 0; i < 128; ++i) {
                 // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
                 const R v389 = h0_0 * at[137 + i];
@@ -87,29 +87,28 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 const R v1544 = v1288 * v1416;
                 at[411 + i] = v1544;
                 // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-                const M v2057 = risfinite(v773);
-                const M v2185 = mnot(v2057);
+                const R v2314 = v773 * rset((real)0x0.0p+0);
                 e1286 = e1286 + v1158;
-                e2313 = mor(e2313, v2185);
+                e2442 = e2442 + v2314;
             }
-            const M e2314 = mnot(e2313);
-            const M e2318 = risfinite(e1286);
-            const M e2319 = mand(e2314, e2318);
-            const M e2321 = ieq(f0_0, iset(-1LL));
-            const M e2322 = mand(e2321, e2319);
-            const R e2451 = rsel(e2322, e1286, s1_0);
-            const M e2580 = mnot(e2319);
-            const M e2581 = mand(e2321, e2580);
-            const I e2582 = isel(e2581, t0_0, f0_0);
+            const M e2443 = req(e2442, rset((real)0x0.0p+0));
+            const M e2448 = risfinite(e1286);
+            const M e2449 = mand(e2443, e2448);
+            const M e2451 = ieq(f0_0, iset(-1LL));
+            const M e2452 = mand(e2451, e2449);
+            const R e2581 = rsel(e2452, e1286, s1_0);
+            const M e2710 = mnot(e2449);
+            const M e2711 = mand(e2451, e2710);
+            const I e2712 = isel(e2711, t0_0, f0_0);
             for (long i = 0; i < 128; ++i) {
                 // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-                const R v2323 = rsel(e2322, at[274 + i], at[i]);
-                at[i] = v2323;
-                const R v2452 = rsel(e2322, at[411 + i], at[137 + i]);
-                at[137 + i] = v2452;
+                const R v2453 = rsel(e2452, at[274 + i], at[i]);
+                at[i] = v2453;
+                const R v2582 = rsel(e2452, at[411 + i], at[137 + i]);
+                at[137 + i] = v2582;
             }
-            const R n0 = e2451;
-            const I n1 = e2582;
+            const R n0 = e2581;
+            const I n1 = e2712;
             s1_0 = n0;
             f0_0 = n1;
             if (thin && --until == 0) {

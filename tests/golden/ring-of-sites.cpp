@@ -71,7 +71,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 for (long j = 0; j < 8; ++j) at[146 + 8 * b + j] = z[j];
             }
             R e534 = rset(0);
-            M e1068 = mset(0);
+            R e1117 = rset(0);
             for (long i = 0; i < 48; ++i) {
                 // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
                 const R v149 = h0_0 * at[73 + i];
@@ -86,10 +86,9 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 const R v586 = v537 * rset((real)0x1.0000000000000p+2);
                 at[219 + i] = v586;
                 // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-                const M v972 = risfinite(v293);
-                const M v1020 = mnot(v972);
+                const R v1069 = v293 * rset((real)0x0.0p+0);
                 e534 = e534 + v486;
-                e1068 = mor(e1068, v1020);
+                e1117 = e1117 + v1069;
             }
             R e437 = rset(0);
             for (long i = 0; i < 48; ++i) {
@@ -98,35 +97,34 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 const R v389 = v341 * v341;
                 const R v635 = v341 * rset((real)0x1.0000000000000p+1);
                 at[292 + i] = v635;
-                const R v683 = r_neg(v635);
                 // a line outside the energy's own source
-                const R v731 = at[219 + i] + v683;
+                const R v731 = at[219 + i] - v635;
                 at[219 + i] = v731;
                 e437 = e437 + v389;
             }
             // test_fused.py, in ring_of_sites: return (x.roll(1, -1) - x).square().sum(-1) + x.pow(4).sum(-1)
             const R e535 = e437 + e534;
             // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-            const M e1069 = mnot(e1068);
-            const M e1073 = risfinite(e535);
-            const M e1074 = mand(e1069, e1073);
-            const M e1076 = ieq(f0_0, iset(-1LL));
-            const M e1077 = mand(e1076, e1074);
-            const R e1126 = rsel(e1077, e535, s1_0);
-            const M e1175 = mnot(e1074);
-            const M e1176 = mand(e1076, e1175);
-            const I e1177 = isel(e1176, t0_0, f0_0);
+            const M e1118 = req(e1117, rset((real)0x0.0p+0));
+            const M e1123 = risfinite(e535);
+            const M e1124 = mand(e1118, e1123);
+            const M e1126 = ieq(f0_0, iset(-1LL));
+            const M e1127 = mand(e1126, e1124);
+            const R e1176 = rsel(e1127, e535, s1_0);
+            const M e1225 = mnot(e1124);
+            const M e1226 = mand(e1126, e1225);
+            const I e1227 = isel(e1226, t0_0, f0_0);
             for (long i = 0; i < 48; ++i) {
                 // a line outside the energy's own source
                 const R v779 = at[219 + i] + at[T1[i]];
                 // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-                const R v1078 = rsel(e1077, at[146 + i], at[i]);
-                at[i] = v1078;
-                const R v1127 = rsel(e1077, v779, at[73 + i]);
-                at[73 + i] = v1127;
+                const R v1128 = rsel(e1127, at[146 + i], at[i]);
+                at[i] = v1128;
+                const R v1177 = rsel(e1127, v779, at[73 + i]);
+                at[73 + i] = v1177;
             }
-            const R n0 = e1126;
-            const I n1 = e1177;
+            const R n0 = e1176;
+            const I n1 = e1227;
             s1_0 = n0;
             f0_0 = n1;
             if (thin && --until == 0) {

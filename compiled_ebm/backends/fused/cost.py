@@ -19,7 +19,7 @@ __all__ = ["Cost", "Rates", "count", "machine_rates"]
 _PROBED = ("exp", "log", "sin", "tanh", "erf", "lgamma")
 _LIKE = {
     **dict.fromkeys(("exp", "exp2", "expm1", "sigmoid"), "exp"),
-    **dict.fromkeys(("log", "log2", "log10", "log1p", "softplus"), "log"),
+    **dict.fromkeys(("log", "log2", "log10", "log1p", "log1p_unit", "softplus"), "log"),
     **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "hypot"), "sin"),
     **dict.fromkeys(("tanh", "sinh", "cosh"), "tanh"),
     **dict.fromkeys(("asinh", "acosh", "atanh", "erf", "erfc"), "erf"),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiled_ebm.backends.fused.program import Dot, Ids, Input, Kind, Literal, Node, Pointwise, Reduce, Role
+from compiled_ebm.backends.fused.rewrites import rewritten, rewritten_reduction
 
 __all__ = ["Elements", "Value", "kind_of"]
 
@@ -114,6 +115,10 @@ class Elements:
         result = np.full(columns.shape[1], -1, dtype=np.int64)
         self._fold(op, args, columns, result)
         left = np.flatnonzero(result < 0)
+        if left.size == columns.shape[1]:
+            other = rewritten(self, op, tuple(a.moved(b) for a, b in zip(args, broadcast, strict=True)))
+            if other is not None:
+                return other.moved(other.ids.reshape(shape))
         if left.size:
             unique, places = _unique_columns(columns[:, left])
             key = (op, unique.tobytes(), unique.shape)
@@ -144,6 +149,10 @@ class Elements:
         if terms == 0:
             start = {"sum": 0.0, "prod": 1.0, "all": 1.0, "any": 0.0, "max": -np.inf, "min": np.inf}[op]
             return self.literal(torch.full(shape, start, dtype=torch.float64), kind)
+        if op in ("any", "all"):
+            other = rewritten_reduction(self, op, rows)
+            if other is not None:
+                return other
         flat = rows.ids.reshape(-1, terms).numpy()
         if op == "sum" and terms > 1:
             flat = self._without_zeros(flat, rows.kind)

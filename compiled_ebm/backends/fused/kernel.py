@@ -17,7 +17,7 @@ from compiled_ebm.backends.fused.cost import count
 from compiled_ebm.backends.fused.cpp import emit
 from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.backends.fused.fold import fold_constants
-from compiled_ebm.backends.fused.program import TileProgram
+from compiled_ebm.backends.fused.program import TileProgram, is_transpose
 from compiled_ebm.errors import UnsupportedEnergyError
 
 __all__ = ["ChainKernel"]
@@ -51,7 +51,7 @@ class ChainKernel:
     def generate(self, constants: Sequence[Tensor]) -> None:
         """Lower the traced function and write the source; one thread at a time, as all tracing."""
         program = self._lower(constants)
-        self._frozen, self._equal = program.frozen, program.equal
+        self._frozen, self._equal, self._transposed = program.frozen, program.equal, program.transposed
         self._folded = fold_constants(program, self._n_constants)
         self.kernel = emit(self._folded.program)
         self.cost = count(self._folded.program)
@@ -76,6 +76,7 @@ class ChainKernel:
         if self._is_fresh and all(map(torch.equal, self._taken, constants)):
             return
         stale = any(not np.array_equal(constants[p].reshape(-1).numpy(), held) for p, held in self._frozen)
+        stale = stale or any(not is_transpose(constants[a], constants[b]) for a, b in self._transposed)
         if stale or any(not torch.equal(constants[a], constants[b]) for a, b in self._equal):
             self.generate(constants)
             self.compile()

@@ -639,14 +639,22 @@ LANES_INLINE R expm1_parts(R x, int halvings, R* power) {
     R z = r * r;
     return fma(z, horner(r, z, EXPM1), r);
 }
+// 2^(n - 1), or anything less than the lost bits of 1 where n is below them.
+LANES_INLINE R half_power(M k, R n) {
+#if defined(LANES_X86) && VECTOR_BYTES == 64
+    return scale(rset((real)0.5), k, n);
+#else
+    constexpr word low = -(MANTISSA + 3);
+    (void)n;
+    return power_of_two((k < wset(low) ? wset(low) : k) - wset(1));
+#endif
+}
 LANES_INLINE R r_expm1(R x) {
-    constexpr word low = -(MANTISSA + 3);  // exp is lost beside 1
     M k;
     R n, p = exp_fraction(x, &k, &n);
-    R power = power_of_two((k < wset(low) ? wset(low) : k) - wset(1));
+    R power = half_power(k, n);
     R y = fma(power, p, power - rset((real)0.5));
-    // Tiny x is its own result, with its sign; halving would also cost a denormal its last bit.
-    return r_abs(x) < rset((real)1 / INTEGERS) ? x : y + y;
+    return (R)((M)(y + y) | ((M)x & wset(SIGN)));  // p has lost the sign of -0
 }
 
 // log(1 + f) + n ln 2, sqrt(1/2) - 1 <= f < sqrt 2 - 1.
@@ -718,13 +726,13 @@ LANES_INLINE R r_sigmoid(R x) {
     R e = r_exp(-r_abs(x));
     return (x < rset(0) ? e : rset(1)) / (e + rset(1));
 }
-// log(1 + exp(x)) with no threshold; torch's threshold is the caller's.
-LANES_INLINE R r_softplus(R x) {
-    R e = r_exp(-r_abs(x));
-    R s = e / (e + rset(2)), z = s * s;  // log(1 + e) = 2 atanh s, s <= 1/3: e is at most 1
-    R y = fma(s * z, horner(z, ATANH_THIRD), s + s);
-    return (x < rset(0) ? rset(0) : x) + y;
+// log(1 + e), 0 <= e <= 1: 2 atanh s, s <= 1/3.
+LANES_INLINE R r_log1p_unit(R e) {
+    R s = e / (e + rset(2)), z = s * s;
+    return fma(s * z, horner(z, ATANH_THIRD), s + s);
 }
+// log(1 + exp(x)) with no threshold; torch's threshold is the caller's.
+LANES_INLINE R r_softplus(R x) { return (x < rset(0) ? rset(0) : x) + r_log1p_unit(r_exp(-r_abs(x))); }
 
 // ---------------------------------------------------------------------------------------------------- trigonometric
 

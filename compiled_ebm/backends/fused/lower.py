@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from compiled_ebm.backends.fused.elements import Elements, Value, kind_of
 from compiled_ebm.backends.fused.operations import MOVES, ROWS, Unsupported, as_value
-from compiled_ebm.backends.fused.program import Input, Kind, Node, Role, TileProgram
+from compiled_ebm.backends.fused.program import Input, Kind, Node, Role, TileProgram, is_transpose
+from compiled_ebm.backends.fused.quadratics import merge_products
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.sourcelines import line_of_node
 from compiled_ebm.trace import ChainProgram
@@ -74,12 +75,17 @@ def _lower(
     placeholders = [node for node in body.graph.nodes if node.op == "placeholder"]
     inputs: list[Value] = []
     equal: list[tuple[int, int]] = []
+    transposed: list[tuple[int, int]] = []
     for node, (role, position) in zip(placeholders, roles, strict=True):
         example = node.meta["val"]
-        twin = _twin(constants, position) if role is Role.CONSTANT else None
+        twin, mirror = _twins(constants, position) if role is Role.CONSTANT else (None, None)
         if twin is not None:
             equal.append((twin, position))
             inputs.append(inputs[roles.index((role, twin))])
+        elif mirror is not None:
+            transposed.append((mirror, position))
+            whole = inputs[roles.index((role, mirror))]
+            inputs.append(whole.moved(whole.ids.mT))
         else:
             inputs.append(elements.input(role, position, node.name, example.shape, kind_of(example.dtype)))
     for position, shape in enumerate(program.state_shapes):  # leaves that are written and not read
@@ -87,30 +93,34 @@ def _lower(
             elements.input(Role.STATE, position, f"state_{position}", shape, Kind.REAL)
     if (Role.FAILED, 0) not in roles:
         elements.input(Role.FAILED, 0, "failed_at", (), Kind.INT)
+    views = {position for _, position in (*equal, *transposed)}
     firsts = {
         int(value.ids.reshape(-1)[0]): position
         for value, (role, position) in zip(inputs, roles, strict=True)
-        if role is Role.CONSTANT and value.ids.numel()
+        if role is Role.CONSTANT and value.ids.numel() and position not in views
     }
     lowering = _Lowering(elements, constants, firsts)
     outputs = [as_value(elements, out).ids.reshape(-1).numpy() for out in lowering.run(body, inputs)]
     return TileProgram(
-        nodes=tuple(_live(elements.nodes, outputs)),
+        nodes=tuple(_live(merge_products(_live(elements.nodes, outputs), outputs), outputs)),
         outputs=tuple(np.ascontiguousarray(ids) for ids in outputs),
         real_bits=64 if any(_is_double(node) for node in body.graph.nodes) else 32,
         frozen=tuple(lowering.frozen.items()),
         equal=tuple(equal),
+        transposed=tuple(transposed),
     )
 
 
-def _twin(constants: Sequence[Tensor], position: int) -> int | None:
-    """An earlier constant that is a view of the same memory and has the same elements in the same places."""
-    this = constants[position]
+def _twins(constants: Sequence[Tensor], position: int) -> tuple[int | None, int | None]:
+    """Earlier constants that are views of the same memory: with the same elements in the same places, or transposed."""
+    this, mirror = constants[position], None
     for k, other in enumerate(constants[:position]):
-        if this.shape == other.shape and this.ndim == 2 and this.data_ptr() == other.data_ptr():
-            if this.dtype == other.dtype and torch.equal(this, other):
-                return k
-    return None
+        views = this.numel() > 0 and this.data_ptr() == other.data_ptr() and this.dtype == other.dtype
+        if views and this.shape == other.shape and torch.equal(this, other):
+            return k, None
+        if mirror is None and is_transpose(other, this):
+            mirror = k
+    return None, mirror
 
 
 def _is_double(node: fx.Node) -> bool:

@@ -33,7 +33,7 @@ _CARRIED = 8
 _LONG = 20
 LONG_OPERATIONS = frozenset(
     "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid "
-    "softplus lgamma digamma pow atan2 fmod remainder hypot".split()
+    "softplus log1p_unit lgamma digamma pow atan2 fmod remainder hypot".split()
 )
 """Operations that are some twenty statements each once they are inlined."""
 SMALL = 16

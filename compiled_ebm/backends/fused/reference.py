@@ -31,6 +31,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "hypot": torch.hypot,
     "copysign": torch.copysign,
     "softplus": lambda x: torch.nn.functional.softplus(x, threshold=1e6 if x.dtype == torch.float64 else 80.0),
+    "log1p_unit": torch.log1p,
     "isnan": torch.isnan,
     "isinf": torch.isinf,
     "isfinite": torch.isfinite,
