@@ -164,7 +164,7 @@ class TileProgram:
 def is_transpose(matrix: Tensor, other: Tensor) -> bool:
     """Whether they are the same memory, seen as matrices and their transposes."""
     return (
-        matrix.ndim >= 2
+        matrix.ndim == other.ndim >= 2
         and matrix.data_ptr() == other.data_ptr()
         and matrix.dtype == other.dtype
         and matrix.shape == other.mT.shape
