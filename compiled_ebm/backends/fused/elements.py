@@ -91,8 +91,12 @@ class Elements:
 
     def literal_values(self, ids: Tensor) -> NDArray[np.float64] | None:
         """The numbers behind ``ids`` if all are literals."""
-        values = [self._literal_values.get(i) for i in ids.reshape(-1).tolist()]
-        return None if any(v is None for v in values) else np.array(values, dtype=np.float64)
+        flat = ids.reshape(-1).numpy()
+        if flat.size and int(flat[0]) not in self._literal_values:
+            return None
+        unique, places = np.unique(flat, return_inverse=True)
+        values = [self._literal_values.get(i) for i in unique.tolist()]
+        return None if any(v is None for v in values) else np.array(values, dtype=np.float64)[places.reshape(-1)]
 
     def is_literal(self, value: Value, number: float) -> bool:
         """Whether every element is this literal."""
