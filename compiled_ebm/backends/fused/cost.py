@@ -47,6 +47,10 @@ class Cost:
         functions = sum(n * rates.function_ns[_LIKE[name]] for name, n in self.functions.items())
         return self.flops / rates.gflops + functions + self.normals * rates.normal_ns
 
+    def rough_ns(self) -> float:
+        """About what a thread of any machine of today takes, without a measurement."""
+        return self.flops / 40 + sum(self.functions.values()) + self.normals
+
     def __str__(self) -> str:
         parts = [f"{self.flops:,} FLOPs", *(f"{n:,} {name}" for name, n in sorted(self.functions.items()))]
         return ", ".join([*parts, f"{self.normals:,} normals"])

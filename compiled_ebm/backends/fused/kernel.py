@@ -25,6 +25,8 @@ __all__ = ["ChainKernel"]
 _COMPILE_SECONDS = 60.0
 _ALIGNMENT = 64
 """Bytes: of the widest vector."""
+_WAKING_NS = 50_000.0
+"""Work that a further thread is worth; waking it takes as long."""
 VECTOR: toolchain.Vector = "native"
 """The instruction sets that kernels are compiled for."""
 _WIDTH = 'extern "C" __attribute__((visibility("default"))) int lanes_of_a_vector() { return W; }\n'
@@ -117,7 +119,8 @@ class ChainKernel:
         n_hyper = 0 if table is None else table.shape[1]
         numbers = (ctypes.c_longlong * 8)(int(chains.seed), first_step, n_steps, n_hyper, n_tiles, thin, until, n_kept)
         next_tile = ctypes.c_longlong(0)
-        n_threads = max(1, min(n_threads, n_tiles))
+        busy = int(self.cost.rough_ns() * chains.ids.shape[0] * n_steps / _WAKING_NS)
+        n_threads = max(1, min(n_threads, n_tiles, busy))
         arguments = (
             ctypes.addressof(numbers),
             ctypes.addressof(pointers),
