@@ -96,8 +96,16 @@ group(
     ("erfc", torch.erfc),
     ("erfinv-free cdf", lambda x: torch.special.ndtr(x)),
     ("log_ndtr near", lambda x: torch.special.ndtr(inside(x)).log()),
+    ("erfinv", lambda x: torch.erfinv(inside(x))),
+    ("ndtri", lambda x: torch.special.ndtri(0.1 + 0.8 * torch.sigmoid(x))),
+    ("icdf", lambda x: distributions.Normal(0.1, 1.2, validate_args=False).icdf(0.001 + 0.9 * torch.sigmoid(5 * x))),
+    ("log_ndtr", lambda x: torch.special.log_ndtr(3 * x)),
+    ("erfcx", lambda x: torch.special.erfcx(x)),
+    ("xlog1py", lambda x: torch.special.xlog1py(x, above(x.flip(-1)))),
     ("lgamma", lambda x: torch.lgamma(above(x))),
-    ("digamma", lambda x: torch.digamma(above(x).detach()) * x),
+    ("digamma", lambda x: torch.digamma(above(x))),
+    ("trigamma", lambda x: torch.polygamma(1, above(x).detach()) * x),
+    ("polygamma 0", lambda x: torch.polygamma(0, above(x))),
     ("lgamma constant", lambda x: x * torch.lgamma(POSITIVE)),
     ("gammaln constant", lambda x: x * torch.special.gammaln(POSITIVE)),
     ("entr", lambda x: torch.special.entr(above(x))),
@@ -388,6 +396,70 @@ BILINEAR = seeded(lambda: nn.Bilinear(3, 3, 4), 3)
 def solve_lower(x: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(LOWER, x.unsqueeze(-1), upper=False).squeeze(-1).sin()
 
+
+def positive_definite(x: Tensor) -> Tensor:
+    """``[n, k, k]``, with eigenvalues of 1 and more."""
+    return torch.eye(x.shape[-1]).to(x) + 0.3 * x @ x.mT
+
+
+def invertible(x: Tensor) -> Tensor:
+    """``[n, k, k]``, whose rows LU has to exchange."""
+    return 0.3 * x + 2 * torch.eye(x.shape[-1]).to(x).flip(-1)
+
+
+group(
+    "factorisations",
+    ("cholesky", lambda x: torch.linalg.cholesky(positive_definite(x)), (3, 3)),
+    ("cholesky upper", lambda x: torch.linalg.cholesky(positive_definite(x), upper=True), (2, 3, 3)),
+    ("cholesky of one", lambda x: torch.linalg.cholesky(positive_definite(x)), (1, 1)),
+    ("logdet", lambda x: torch.logdet(positive_definite(x)), (5, 5)),
+    ("slogdet", lambda x: torch.linalg.slogdet(invertible(x))[1], (3, 3)),
+    ("slogdet transposed", lambda x: torch.linalg.slogdet(invertible(x).mT)[1] * x[:, 0, 0], (3, 3)),
+    ("det", lambda x: torch.linalg.det(invertible(x)), (3, 3)),
+    ("det transposed", lambda x: torch.linalg.det(invertible(x).mT) * 0.1, (2, 4, 4)),
+    ("det of one", lambda x: torch.linalg.det(invertible(x)).square(), (1, 1)),
+    ("inv", lambda x: torch.linalg.inv(invertible(x)).sin(), (3, 3)),
+    ("inverse of two", lambda x: torch.inverse(invertible(x)).sin(), (2, 2)),
+    ("solve", lambda x: torch.linalg.solve(invertible(x), x).sin(), (3, 3)),
+    ("solve a vector", lambda x: torch.linalg.solve(invertible(x), x[:, 0]).sin(), (4, 4)),
+    ("solve from the right", lambda x: torch.linalg.solve(invertible(x), x[:, :2], left=False).sin(), (3, 3)),
+    ("solve by constants", lambda x: torch.linalg.solve(LOWER.T @ LOWER, x).sin(), (5, 3)),
+    ("lu_factor", lambda x: torch.linalg.lu_solve(*torch.linalg.lu_factor(invertible(x).detach()), x).sin(), (3, 3)),
+    ("x in a covariance", lambda x: normal_of(x), (3, 3)),
+)
+
+
+def normal_of(x: Tensor) -> Tensor:
+    scatter = positive_definite(x)
+    return distributions.MultivariateNormal(x[:, 0], covariance_matrix=scatter, validate_args=False).log_prob(x[:, 1])
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+SPREAD = torch.tensor([0.7, -1.3, 2.1, 0.4, -0.6])
+group(
+    "sorts",
+    ("sort", lambda x: x.sort(-1).values.sin() * SPREAD, (5,)),
+    ("sort of many", lambda x: x.sort(-1).values.cumsum(-1).sin(), (33,)),
+    ("sort of one", lambda x: x.sort(-1).values.sin(), (1,)),
+    ("sort down", lambda x: x.sort(-1, descending=True).values.sin() * SPREAD, (5,)),
+    ("sort of columns", lambda x: x.sort(1).values.cumsum(1).sin(), (5, 3)),
+    ("sort of equals", lambda x: x.clamp(-0.1, 0.1).sort(dim=-1, stable=True).values * SPREAD, (5,)),
+    ("argsort", lambda x: x.gather(1, x.sin().argsort(-1)) * SPREAD, (5,)),
+    ("argsort of integers", lambda x: (9 * x).long().argsort(dim=-1, stable=True) * x, (5,)),
+    ("ranks", lambda x: x.argsort(-1).argsort(-1) * x, (5,)),
+    ("topk", lambda x: x.topk(2, -1).values.sin() * SPREAD[:2], (5,)),
+    ("topk smallest", lambda x: x.topk(3, 1, largest=False).values.cumsum(1).sin(), (5, 2)),
+    ("topk places", lambda x: x.topk(2, -1).indices * x[:, :2], (5,)),
+    ("kthvalue", lambda x: x.kthvalue(2, -1).values.sin(), (5,)),
+    ("kthvalue kept", lambda x: x.kthvalue(2, 1, keepdim=True).values * x, (5, 2)),
+    ("median", lambda x: x.median(-1).values.sin(), (4,)),
+    ("median of rows", lambda x: x.median(-1).values.sin(), (3, 5)),
+    ("quantile", lambda x: torch.quantile(x, 0.3, dim=-1).sin(), (5,)),
+    ("cummax", lambda x: x.cummax(-1).values.sin(), (5,)),
+    ("cummin", lambda x: x.cummin(1).values.cumsum(-1).sin(), (4, 2)),
+    ("cummax places", lambda x: x.cummax(-1).indices * x, (5,)),
+)
 
 # -- movement ----------------------------------------------------------------------------------------------------------
 

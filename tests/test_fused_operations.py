@@ -90,8 +90,9 @@ def groups(quick: Iterable[str] = GROUPS.keys() - set(LONG)) -> list[Any]:
 
 
 def operations_of(group: str, dtype: torch.dtype) -> list[Operation]:
-    # torch's own gradients of these are no better than float32 in float64, and refused for it
-    rough = ("Hardsigmoid", "Hardswish") if dtype == torch.float64 else ()
+    # torch's own gradients of the first two are no better than float32 in float64, and refused for it; its trigamma
+    # is good to 1e-9
+    rough = ("Hardsigmoid", "Hardswish", "digamma", "trigamma", "polygamma 0") if dtype == torch.float64 else ()
     return [operation for operation in GROUPS[group] if operation.name not in rough]
 
 

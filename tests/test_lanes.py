@@ -31,7 +31,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "log1p": (1.5, 1.5), "sin": (2.5, 2), "cos": (2.5, 2), "tan": (4, 4), "asin": (2.5, 2.5), "acos": (2.5, 2.5),
     "atan": (2.5, 2.5), "sinh": (3, 3), "cosh": (3, 3), "tanh": (3, 3), "asinh": (3.5, 3.5), "acosh": (3.5, 3.5),
     "atanh": (3.5, 3.5), "erf": (2, 2), "erfc": (4, 3), "sigmoid": (3, 3), "softplus": (3, 3), "log1p_unit": (2, 2),
-    "lgamma": (8, 6), "digamma": (9, 5),
+    "lgamma": (8, 6), "digamma": (9, 5), "trigamma": (4, 3), "erfcx": (4.5, 3), "erfinv": (3, 4), "ndtri": (4, 4),
     "pow": (1.5, 1.5), "atan2": (3, 3), "hypot": (1.5, 1.5), "fmod": (0, 0), "remainder": (0.51, 0.51),
     "copysign": (0, 0), "min": (0, 0), "max": (0, 0), "fmin": (0, 0), "fmax": (0, 0),
 }  # fmt: skip
@@ -225,7 +225,8 @@ SPANS = {
     "expm1": (110, 760), "sinh": (95, 720), "cosh": (95, 720), "sigmoid": (110, 760), "softplus": (110, 760),
     "erfc": (11, 28), "erf": (5, 7), "tanh": (12, 24), "asin": (1, 1), "acos": (1, 1), "atanh": (1, 1),
     "log": (4, 4), "log2": (4, 4), "log10": (4, 4), "log1p": (4, 4), "acosh": (4, 4), "lgamma": (30, 30),
-    "digamma": (30, 30), "log1p_unit": (1, 1),
+    "digamma": (30, 30), "trigamma": (30, 30), "erfcx": (11, 28), "erfinv": (1, 1), "ndtri": (1, 1),
+    "log1p_unit": (1, 1),
 }  # fmt: skip
 
 
@@ -280,6 +281,15 @@ def remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where((m != 0) & ((y < 0) != (m < 0)), m + y, m)
 
 
+def exact_quantile(p: mpmath.mpf) -> mpmath.mpf:
+    """ndtri(p), from the tail's own probability: 2 p - 1 would need 300 digits."""
+    c = 2 * min(p, 1 - p)
+    if not 0 < c <= 1:
+        return mpmath.nan if c else mpmath.sign(p - 0.5) * mpmath.inf
+    near = mpmath.erfinv(1 - c) if c > 1e-3 else fit.inverse_erfc(mpmath.sqrt(-mpmath.log(c)))
+    return mpmath.sign(p - 0.5) * mpmath.sqrt(2) * near
+
+
 REFERENCES = {
     "neg": np.negative, "round": np.rint, "sign": lambda x: np.where(np.isnan(x), 0, np.sign(x)) + 0.0,
     "rsqrt": lambda x: 1 / np.sqrt(x), "recip": lambda x: 1 / x, "sigmoid": sigmoid, "softplus": softplus,
@@ -287,10 +297,13 @@ REFERENCES = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "acosh": np.arccosh,
     "atanh": np.arctanh, "erf": scipy.special.erf, "erfc": scipy.special.erfc,
     "pow": np.power, "atan2": np.arctan2, "remainder": remainder, "min": np.minimum, "max": np.maximum,
-    "lgamma": scipy.special.gammaln, "digamma": scipy.special.digamma,
+    "lgamma": scipy.special.gammaln, "digamma": scipy.special.digamma, "ndtri": scipy.special.ndtri,
+    "trigamma": lambda x: scipy.special.polygamma(1, x), "erfcx": scipy.special.erfcx,
+    "erfinv": lambda x: np.copysign(scipy.special.erfinv(x), x),
 }  # fmt: skip
 EXACT = {"erf": mpmath.erf, "erfc": mpmath.erfc, "lgamma": lambda x: mpmath.re(mpmath.loggamma(x)),
-         "digamma": mpmath.digamma}  # fmt: skip
+         "digamma": mpmath.digamma, "trigamma": lambda x: mpmath.psi(1, x), "erfinv": mpmath.erfinv,
+         "erfcx": lambda x: mpmath.erfc(x) * mpmath.exp(x * x), "ndtri": exact_quantile}  # fmt: skip
 UNIT_FLOOR = {"digamma": 1.0}
 
 
@@ -320,7 +333,7 @@ def worst(name: str, bits: int, width: int, library: Library, n: int) -> tuple[f
         x: tuple[np.ndarray, ...] = two_inputs(name, bits, n // 4)
     else:
         x = (inputs(name, bits, 1200 if exact else n),)
-    if name in ("lgamma", "digamma"):  # below 0: their own test
+    if name in ("lgamma", "digamma", "trigamma"):  # below 0: their own test
         x = (x[0][~(x[0] <= 0)],)
     if name in ("min", "max", "fmin", "fmax"):  # which zero is the smaller, IEEE leaves open
         keep = (x[0] != 0) | (x[1] != 0)
@@ -330,7 +343,9 @@ def worst(name: str, bits: int, width: int, library: Library, n: int) -> tuple[f
     want = reference(*(a.astype(np.float64 if exact else wide) for a in x)).astype(wide)
     if exact:
         finite = np.isfinite(x[0]) & (x[0] != 0)
-        if name in ("erf", "erfc"):  # beyond, the limits, for which mpmath has no digits
+        if name in ("erfinv", "ndtri"):  # infinite at the ends, NaN outside
+            finite &= np.isfinite(want)
+        if name in ("erf", "erfc", "erfcx"):  # beyond, the limits, for which mpmath has no digits
             finite &= np.abs(x[0]) < 1e3
         want[finite] = exact_numbers(EXACT[name], x[0][finite])
     error = ulps(got, want, UNIT_FLOOR.get(name, 0.0))
@@ -346,9 +361,9 @@ def test_within_the_bound(name: str, bits: int, libraries: dict[tuple[int, int],
 
 
 @pytest.mark.parametrize("bits", [32, 64])
-@pytest.mark.parametrize("name", ["lgamma", "digamma"])
+@pytest.mark.parametrize("name", ["lgamma", "digamma", "trigamma"])
 def test_gamma_functions_below_zero(name: str, bits: int, libraries: dict[tuple[int, int], Library]) -> None:
-    """Between poles both are differences of larger numbers: the error is measured in their units."""
+    """Between poles they are differences of larger numbers: the error is measured in their units."""
     x = np.concatenate([np.linspace(-30, 0, 1200)[:-1], [-1e-30, -1e-5, -1e4 - 0.25]]).astype(DTYPES[bits])
     x = x[np.rint(x) != x]
     got = libraries[bits, WIDTHS[0]]("r_" + name, x)
@@ -356,6 +371,9 @@ def test_gamma_functions_below_zero(name: str, bits: int, libraries: dict[tuple[
     scale = np.maximum(np.abs(want), 4 + np.log1p(np.abs(x)) * (np.abs(x) if name == "lgamma" else 4))
     assert np.max(np.abs(got - want) / scale) < 8 * np.finfo(DTYPES[bits]).eps
     poles = libraries[bits, WIDTHS[0]]("r_" + name, np.array([0.0, -0.0, -1.0, -7.0, -np.inf, np.nan], DTYPES[bits]))
+    if name == "trigamma":  # torch's sines of integers are not 0
+        np.testing.assert_array_equal(poles, [np.inf, np.inf, np.inf, np.inf, np.nan, np.nan])
+        return
     expected = getattr(torch, name)(torch.tensor([0.0, -0.0, -1.0, -7.0, -np.inf, np.nan])).numpy()
     if name == "digamma":
         expected[1] = np.inf  # C; torch differs between its own paths

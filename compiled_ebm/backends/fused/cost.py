@@ -22,8 +22,8 @@ _LIKE = {
     **dict.fromkeys(("log", "log2", "log10", "log1p", "log1p_unit", "softplus"), "log"),
     **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "hypot"), "sin"),
     **dict.fromkeys(("tanh", "sinh", "cosh"), "tanh"),
-    **dict.fromkeys(("asinh", "acosh", "atanh", "erf", "erfc"), "erf"),
-    **dict.fromkeys(("lgamma", "digamma", "pow", "fmod", "remainder"), "lgamma"),
+    **dict.fromkeys(("asinh", "acosh", "atanh", "erf", "erfc", "erfcx"), "erf"),
+    **dict.fromkeys(("lgamma", "digamma", "trigamma", "erfinv", "ndtri", "pow", "fmod", "remainder"), "lgamma"),
 }
 """The function whose measured time stands for that of another."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from compiled_ebm.backends.fused.program import Dot, Ids, Input, Kind, Literal, Node, Pointwise, Reduce, Role
 from compiled_ebm.backends.fused.rewrites import rewritten, rewritten_reduction
 
-__all__ = ["Elements", "Value", "kind_of"]
+__all__ = ["Elements", "Order", "Value", "kind_of"]
 
 _CHAIN_TERMS = 4
 """Reductions over at most this many terms become operations one after the other."""
@@ -40,6 +40,15 @@ class Value:
         return Value(ids, self.kind)
 
 
+@dataclass(frozen=True)
+class Order:
+    """A permutation of ``size`` places that differs between chains, as the exchanges of a sorting network: layer by
+    layer, which pairs were exchanged."""
+
+    swaps: tuple[Value, ...]
+    size: int
+
+
 def kind_of(dtype: torch.dtype) -> Kind:
     """The kind of lanes that hold the dtype."""
     if dtype == torch.bool:
@@ -59,6 +68,7 @@ class Elements:
         self._literal_values: dict[int, float] = {}
         self._seen: dict[tuple[object, ...], Node] = {}
         self._constant: list[bool] = []
+        self._orders: dict[bytes, tuple[Order, slice]] = {}
 
     @property
     def size(self) -> int:
@@ -205,6 +215,16 @@ class Elements:
                 numbers = (numbers != 0).double()
             return self.literal(numbers.trunc() if kind is Kind.INT else numbers, kind)
         return self.pointwise(f"{value.kind.value}_to_{kind.value}".lower(), kind, value)
+
+    # -- permutations ------------------------------------------------------------------------------------------------
+
+    def keep_order(self, places: Value, order: Order, chosen: slice) -> None:
+        """Remember that the indices ``places [..., m]`` are those at ``chosen`` of an order."""
+        self._orders[places.ids.contiguous().numpy().tobytes()] = order, chosen
+
+    def order_of(self, places: Value) -> tuple[Order, slice] | None:
+        """What :meth:`keep_order` was told of these indices."""
+        return self._orders.get(places.ids.contiguous().numpy().tobytes())
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

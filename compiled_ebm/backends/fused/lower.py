@@ -173,6 +173,8 @@ class _Lowering:
             args = self._with_indices(target, args)
             if target in MOVES:
                 return _moved(elements, node, args, kwargs)
+            if target in _BY_LAYOUT:
+                kwargs["contiguous"] = node.args[0].meta["val"].is_contiguous()  # type: ignore[union-attr]
             if target in ROWS:
                 return ROWS[target](elements, *args, **kwargs)
             inner, inputs = _decomposed(node, args, kwargs)
@@ -272,6 +274,10 @@ _INDEX_ARGUMENTS: dict[Any, tuple[int, ...]] = {
     aten.scatter_reduce.two: (2,),
     aten.index_add.default: (2,),
 }
+
+
+_BY_LAYOUT = (aten._linalg_det.default, aten._linalg_slogdet.default)
+"""Whose further results depend on how the first operand lies in memory."""
 
 
 def _live(nodes: Sequence[Node], outputs: Sequence[NDArray[np.int64]]) -> list[Node]:

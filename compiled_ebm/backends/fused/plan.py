@@ -32,8 +32,8 @@ _CARRIED = 8
 """Statements that an element of the state costs: it is loaded, stored, kept, and alive all the while."""
 _LONG = 20
 LONG_OPERATIONS = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid "
-    "softplus log1p_unit lgamma digamma pow atan2 fmod remainder hypot".split()
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfcx "
+    "erfinv ndtri sigmoid softplus log1p_unit lgamma digamma trigamma pow atan2 fmod remainder hypot".split()
 )
 """Operations that are some twenty statements each once they are inlined."""
 SMALL = 16
