@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,8 @@ from compiled_ebm import rng
 from compiled_ebm.backends.fused import fit
 
 HEADERS = Path(compiled_ebm.__file__).parent / "backends" / "fused"
-FLAGS = ["-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-ffp-contract=fast", "-fPIC", "-shared"]
+FLAGS = ["-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared"]
+NATIVE = ["-march=native", "-mprefer-vector-width=512"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 DTYPES = {32: np.float32, 64: np.float64}
 
@@ -54,6 +56,14 @@ extern "C" void {0}_(const long long* a, const long long* b, long long* y, long 
     for (long i = 0; i < n; i += W) istore(y + i, {0}({1}));
 }}"""
 OTHER_SOURCE = """
+extern "C" int bytes_() { return VECTOR_BYTES; }
+extern "C" int fma_() {
+#ifdef LANES_FMA
+    return 1;
+#else
+    return 0;
+#endif
+}
 extern "C" void finite_(const real* a, real* y, long n) {
     for (long i = 0; i < n; i += W) {
         R x = rload(a + i);
@@ -146,7 +156,7 @@ def source() -> str:
 
 
 def vector_widths() -> list[int]:
-    """The widths that this machine can run, widest first; 16 is the portable code."""
+    """The widths that this machine can run, widest first."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -156,7 +166,9 @@ def vector_widths() -> list[int]:
 
 
 WIDTHS = vector_widths()
-CASES = [(bits, width) for bits in (32, 64) for width in WIDTHS]
+PORTABLE = 0
+"""Stands among the widths for what every machine of this kind runs: 16 bytes, on x86 with neither FMA nor AVX."""
+CASES = [(bits, width) for bits in (32, 64) for width in (*WIDTHS, PORTABLE)]
 
 
 class Library:
@@ -199,8 +211,9 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int],
     def build(case: tuple[int, int]) -> Library:
         bits, width = case
         path = folder / f"lanes_{bits}_{width}.so"
-        macros = [f"-DREAL_BITS={bits}", f"-DVECTOR_BYTES={width}", f"-I{HEADERS}"]
-        command = [*compiler.split(), *FLAGS, *WARNINGS, *macros, str(folder / "harness.cpp"), "-o", str(path)]
+        target = [*NATIVE, f"-DVECTOR_BYTES={width}"] if width else []
+        given = [f"-DREAL_BITS={bits}", f"-I{HEADERS}", str(folder / "harness.cpp"), "-o", str(path)]
+        command = [*compiler.split(), *FLAGS, *WARNINGS, *target, *given]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[:4000]
         return Library(path, bits)
@@ -325,7 +338,7 @@ def ulps(got: np.ndarray, want: np.ndarray, floor: float = 0.0) -> np.ndarray:
 
 
 @np.errstate(all="ignore")
-def worst(name: str, bits: int, width: int, library: Library, n: int) -> tuple[float, list[float]]:
+def worst(name: str, bits: int, library: Library, n: int) -> tuple[float, list[float]]:
     """The largest error of a function and where it is."""
     wide = np.float64 if bits == 32 else np.longdouble
     exact = bits == 64 and name in EXACT
@@ -353,24 +366,28 @@ def worst(name: str, bits: int, width: int, library: Library, n: int) -> tuple[f
     return float(error[at]), [float(a[at]) for a in x] + [float(got[at]), float(want[at])]
 
 
+@pytest.mark.parametrize("width", [WIDTHS[0], PORTABLE])
 @pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("name", BOUNDS)
-def test_within_the_bound(name: str, bits: int, libraries: dict[tuple[int, int], Library]) -> None:
-    error, where = worst(name, bits, WIDTHS[0], libraries[bits, WIDTHS[0]], 100_000 if bits == 32 else 40_000)
+def test_within_the_bound(name: str, bits: int, width: int, libraries: dict[tuple[int, int], Library]) -> None:
+    error, where = worst(name, bits, libraries[bits, width], 100_000 if bits == 32 else 40_000)
     assert error <= BOUNDS[name][bits == 64], (error, where)
 
 
+@pytest.mark.parametrize("width", [WIDTHS[0], PORTABLE])
 @pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("name", ["lgamma", "digamma", "trigamma"])
-def test_gamma_functions_below_zero(name: str, bits: int, libraries: dict[tuple[int, int], Library]) -> None:
+def test_gamma_functions_below_zero(
+    name: str, bits: int, width: int, libraries: dict[tuple[int, int], Library]
+) -> None:
     """Between poles they are differences of larger numbers: the error is measured in their units."""
     x = np.concatenate([np.linspace(-30, 0, 1200)[:-1], [-1e-30, -1e-5, -1e4 - 0.25]]).astype(DTYPES[bits])
     x = x[np.rint(x) != x]
-    got = libraries[bits, WIDTHS[0]]("r_" + name, x)
+    got = libraries[bits, width]("r_" + name, x)
     want = exact_numbers(EXACT[name], x)
     scale = np.maximum(np.abs(want), 4 + np.log1p(np.abs(x)) * (np.abs(x) if name == "lgamma" else 4))
     assert np.max(np.abs(got - want) / scale) < 8 * np.finfo(DTYPES[bits]).eps
-    poles = libraries[bits, WIDTHS[0]]("r_" + name, np.array([0.0, -0.0, -1.0, -7.0, -np.inf, np.nan], DTYPES[bits]))
+    poles = libraries[bits, width]("r_" + name, np.array([0.0, -0.0, -1.0, -7.0, -np.inf, np.nan], DTYPES[bits]))
     if name == "trigamma":  # torch's sines of integers are not 0
         np.testing.assert_array_equal(poles, [np.inf, np.inf, np.inf, np.inf, np.nan, np.nan])
         return
@@ -379,6 +396,17 @@ def test_gamma_functions_below_zero(name: str, bits: int, libraries: dict[tuple[
         expected[1] = np.inf  # C; torch differs between its own paths
         expected[4] = np.nan
     np.testing.assert_array_equal(poles, expected)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="elsewhere every machine has FMA")
+@pytest.mark.parametrize("bits", [32, 64])
+def test_the_portable_code_is_another(bits: int, libraries: dict[tuple[int, int], Library]) -> None:
+    """It has no FMA, without which some results round otherwise: that it is tested at all shows here."""
+    functions = libraries[bits, PORTABLE].functions
+    assert functions.fma_() == 0 and functions.bytes_() == 16
+    if 32 in WIDTHS:
+        x = np.linspace(-5, 5, 4096).astype(DTYPES[bits])
+        assert (libraries[bits, 32]("r_exp", x) != libraries[bits, PORTABLE]("r_exp", x)).any()
 
 
 @pytest.mark.parametrize(("bits", "width"), CASES)
@@ -401,13 +429,14 @@ def test_all_widths_give_the_same_bits(bits: int, width: int, libraries: dict[tu
         assert same.all(), (name, [v[~same][:3] for v in (*x, a, b)])
 
 
+@pytest.mark.parametrize("width", [WIDTHS[0], PORTABLE])
 @pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("name", ["sign", "minimum", "maximum", "fmin", "fmax", "pow", "fmod", "remainder", "hypot"])
-def test_edges_are_those_of_torch(name: str, bits: int, libraries: dict[tuple[int, int], Library]) -> None:
+def test_edges_are_those_of_torch(name: str, bits: int, width: int, libraries: dict[tuple[int, int], Library]) -> None:
     values = np.array([0.0, -0.0, 1, -1, 2, -2, 0.5, -3, 3, np.inf, -np.inf, np.nan], DTYPES[bits])
     x, y = (a.ravel() for a in np.meshgrid(values, values))
     pair = (x,) if name == "sign" else (x, y)
-    got = libraries[bits, WIDTHS[0]]("r_" + {"minimum": "min", "maximum": "max"}.get(name, name), *pair)
+    got = libraries[bits, width]("r_" + {"minimum": "min", "maximum": "max"}.get(name, name), *pair)
     want = getattr(torch, name)(*map(torch.from_numpy, pair)).numpy()
     np.testing.assert_allclose(got, want, rtol=4 * np.finfo(DTYPES[bits]).eps, atol=0)
 
@@ -557,7 +586,7 @@ def test_paired_draws_are_those_of_one(bits: int, width: int, libraries: dict[tu
     library.functions.paired_(
         ctypes.c_uint64(5), ctypes.c_uint32(6), ctypes.c_uint32(7), pointer(chains(64)[16:].copy()), pointer(out)
     )
-    assert not out[: 20 * width * 8 // bits].any()
+    assert not out[: 20 * library.functions.bytes_() * 8 // bits].any()
 
 
 @pytest.mark.parametrize(("bits", "width"), CASES)

@@ -8,8 +8,9 @@
 //
 // Every function gives the same bits at every width. Two things are needed for that. Sums of products are formed by
 // fma(), never left to -ffp-contract, which decides by context; and no instruction is used that only some widths have,
-// unless it rounds once as the others' sequence does (scalef). Targets without FMA differ by a few units in the last
-// place; only the steps that lose their meaning without a single rounding call libm's fma there, lane by lane.
+// unless it rounds once as the others' sequence does (scalef). Targets without FMA round otherwise, within the same
+// largest errors; only the steps that lose their meaning without a single rounding call libm's fma there, lane by lane.
+// The words of Philox and the uniforms are the same bits everywhere.
 //
 // Selects are written `x > limit ? limit : x`, with x last: NaN fails every comparison, so that it passes through.
 // The other order, like min(x, limit) of SSE, turns NaN into the limit and hides a divergence.
