@@ -19,6 +19,7 @@ from compiled_ebm.arguments import check_dtypes, checked_shape, resolve_device
 from compiled_ebm.backends import eager, inductor
 from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
+from compiled_ebm.garbage import collection_paused
 from compiled_ebm.memory import check_fits
 from compiled_ebm.probe import InconsistentEnergyError, check_trace, probe
 from compiled_ebm.sampler import Sampler
@@ -199,7 +200,8 @@ class _Builds:
         key = (spec.per_chain, spec.shared, repr(spec.constants), *((t.shape, t.dtype) for t in rows.values()))
         if key not in self._built:
             begin = time.perf_counter()
-            program, notes = self._checked_program(spec, rows, model_kwargs, n_chains)
+            with collection_paused():
+                program, notes = self._checked_program(spec, rows, model_kwargs, n_chains)
             while len(self._built) >= _MAX_PROGRAMS:
                 self._built.pop(next(iter(self._built)))
             self._rows = {k: row for k, row in self._rows.items() if k in self._built} | {key: rows}

@@ -86,7 +86,7 @@ def probe(
     notes: list[str] = []
     devices = [torch.device(device)] if device.type == "cuda" else []
     with mutations_undone(slots, notes), captures.substituted(slots, cast), torch.random.fork_rng(devices):
-        torch.manual_seed(0)
+        _seed(device)
         batch = _call(evaluate, rows, energy, event_shape, given)
         again = _call(evaluate, rows, energy, event_shape, given)
     if notes:  # an energy that keeps a state of its own is compared from the same state
@@ -139,6 +139,14 @@ def _baked_in(name: str, traced: Tensor, given: Tensor, host_reads: Sequence[str
         + (f" at {'; '.join(host_reads)}" if host_reads else "")
         + " (tolist, numpy, a branch on the number of chains); write it with torch operations alone, or use torch.where"
     )
+
+
+def _seed(device: torch.device) -> None:
+    """Not ``torch.manual_seed``: it reaches the generators of every device, which nobody would put back."""
+    torch.default_generator.manual_seed(0)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(0)
 
 
 def _close(a: Tensor, b: Tensor, dtype: torch.dtype, units: int = _BATCH_EPS) -> bool:

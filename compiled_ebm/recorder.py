@@ -10,12 +10,13 @@ import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import map_aggregate
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from compiled_ebm import sourcelines
@@ -82,7 +83,7 @@ def record(
         HostReadError: The function takes a value out of a tensor that depends on the inputs or on a held tensor.
     """
     recorder = _Recorder(decompose)
-    inputs = [recorder.input(tensor) for tensor in example]
+    inputs = [recorder.input(tensor, k) for k, tensor in enumerate(example)]
     cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)  # the cache would hand out tensors that were made before
     try:
@@ -101,22 +102,28 @@ def described(tensor: Tensor) -> Tensor | None:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
+class _Known(NamedTuple):
+    """What a recorder knows of a tensor."""
+
+    node: fx.Node
+    is_variable: bool
+    """Whether it was computed from the inputs or from held tensors."""
+    is_held: bool = False
+
+
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, decompose: Decompose) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.recording = Recording(fx.Graph())
         self._decompose = decompose
-        self._nodes: Any = WeakIdKeyDictionary()
-        """The node of each tensor; weak, for a step over many chains makes many large ones."""
-        self._variable: Any = WeakIdKeyDictionary()
-        """Tensors that depend on the inputs or on held tensors (the keys of a dict)."""
+        self._known: Any = WeakIdKeyDictionary()
+        """Weak, for a step over many chains makes many large tensors."""
         self._written: dict[int, Any] = {}
-        """Memory that something of that kind was written to, kept so that its address stays its own."""
+        """Memory that variable values were written to, kept so that its address stays its own."""
 
-    def input(self, tensor: Tensor) -> Tensor:
+    def input(self, tensor: Tensor, number: int) -> Tensor:
         """A placeholder for an input; the tensor to call the function with, told from a held one by its identity."""
         own = tensor.detach()
-        number = sum(node.op == "placeholder" for node in self.recording.graph.nodes)
         self._know(own, self.recording.graph.placeholder(f"input_{number}"), variable=True)
         return own
 
@@ -141,22 +148,21 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     result = inside(*args, **kwargs)
                 if result is not NotImplemented:
                     return result
-            return self._run(func, args, kwargs)
+            return self._run(func, tuple(args), kwargs)
 
-    def _run(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if torch.Tag.data_dependent_output in func.tags:
-            if any(map(self._is_variable, tensors)):
+            if any(map(self._is_variable, _tensors(args, kwargs))):
                 raise HostReadError(f"{func} of a tensor with data-dependent values")
             return func(*args, **kwargs)
         fresh = func is _aten.lift_fresh.default
         if fresh:
             func = _aten.lift_fresh_copy.default  # what is written into the result shall not change the held tensor
-        variable = any(self._is_variable(t) or (not fresh and t not in self._nodes) for t in tensors)
-        used, named = tree_map_only(Tensor, self._node, (tuple(args), kwargs))
+        variable = any(self._is_variable(t) or (self._is_held(t) and not fresh) for t in _tensors(args, kwargs))
+        named = map_aggregate((args, kwargs), lambda leaf: self._node(leaf) if isinstance(leaf, Tensor) else leaf)
         out = func(*args, **kwargs)
         graph = self.recording.graph
-        node = graph.create_node("call_function", func, used, named, func.overloadpacket.__name__)
+        node = graph.create_node("call_function", func, *named, name=func.overloadpacket.__name__)
         node.meta = _labels()
         if variable and func._schema.is_mutable:
             self._note_writes(func, args, kwargs)
@@ -172,35 +178,42 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _node(self, tensor: Tensor) -> fx.Node:
-        if tensor not in self._nodes:
+        known: _Known | None = self._known.get(tensor)
+        if known is None:
             name = f"held_{len(self.recording.held)}"
-            self._nodes[tensor] = self.recording.hold(name, tensor, _labels())
-        node: fx.Node = self._nodes[tensor]
-        return node
+            known = _Known(self.recording.hold(name, tensor, _labels()), is_variable=False, is_held=True)
+            self._known[tensor] = known
+        return known.node
 
     def _know(self, tensor: Tensor, node: fx.Node, variable: bool) -> None:
         node.meta["val"] = described(tensor)
-        self._nodes[tensor] = node
-        if variable:
-            self._variable[tensor] = None
+        self._known[tensor] = _Known(node, variable or self._is_variable(tensor))
 
     def _is_variable(self, tensor: Tensor) -> bool:
-        if tensor in self._variable:
+        known: _Known | None = self._known.get(tensor)
+        if known is not None and known.is_variable:
             return True
         return bool(self._written) and _address(tensor) in self._written
 
-    def _note_writes(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    def _is_held(self, tensor: Tensor) -> bool:
+        known: _Known | None = self._known.get(tensor)
+        return known is None or known.is_held
+
+    def _note_writes(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for k, argument in enumerate(func._schema.arguments):
-            if argument.alias_info is None or not argument.alias_info.is_write:
-                continue
-            given = args[k] if k < len(args) else kwargs.get(argument.name)
-            for tensor in tree_leaves(given):
-                if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                for tensor in _tensors(args[k] if k < len(args) else kwargs.get(argument.name)):
                     self._written[_address(tensor)] = tensor.untyped_storage()
 
 
+def _tensors(*arguments: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    map_aggregate(arguments, lambda leaf: found.append(leaf) if isinstance(leaf, Tensor) else None)
+    return found
+
+
 def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else 0
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _labels() -> dict[str, Any]:

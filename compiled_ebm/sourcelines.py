@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import linecache
 import sys
@@ -23,6 +24,7 @@ _HOST_READS = (Tensor.numpy, Tensor.tolist, Tensor.__array__)
 _EXAMPLE_ENERGIES = str(Path(__file__).parent / "energies")
 
 
+@functools.cache
 def _is_user_file(filename: str) -> bool:
     if filename.startswith(_EXAMPLE_ENERGIES):  # the energies we ship are user code to the tracer
         return True

@@ -143,7 +143,7 @@ class _Lowering:
             if node.op == "get_attr":
                 values[node] = recording.held[node.target]
                 continue
-            args, kwargs = tree_map(lambda a: values[a] if isinstance(a, fx.Node) else a, (node.args, node.kwargs))
+            args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
             if node.op == "output":
                 return args[0]
             self._elements.origin = origin or line_of_node(node)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dot", "Ids", "Input", "Kind", "Literal", "Node", "Pointwise", "Reduce", "Role", "TileProgram"]
+__all__ = ["Dot", "Ids", "Input", "Kind", "Literal", "Node", "Pointwise", "Reduce", "Role", "TileProgram", "distinct"]
 
 Ids = NDArray[np.int64]
 """Element numbers, in any shape."""
@@ -144,3 +144,9 @@ class TileProgram:
         for i, node in enumerate(self.nodes):
             owner[node.first : node.first + node.size] = i
         return owner
+
+
+def distinct(ids: Ids) -> Ids:
+    """The numbers among ``ids``, ascending, without the 20 ms that ``np.unique`` takes to import ``numpy.ma``."""
+    ordered = np.sort(ids, axis=None)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if ordered.size else ordered
