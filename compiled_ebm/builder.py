@@ -111,11 +111,12 @@ def build_sampler(
     slots = captures.find_slots(energy)
     where = resolve_device(device, slots)
     check_fits(1, _PROBE_BYTES * math.prod(shape), 0, where, "the check of the energy")
-    builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
-    if model_kwargs is None:
-        with torch.inference_mode(False):
-            builds.get({}, 1)
-    elif not isinstance(model_kwargs, Mapping):
+    with collection_paused():
+        builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
+        if model_kwargs is None:
+            with torch.inference_mode(False):
+                builds.get({}, 1)
+    if model_kwargs is not None and not isinstance(model_kwargs, Mapping):
         raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
     return Sampler(builds, transition, shape, dtype, builds.carry_dtype, where, model_kwargs or {})
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from compiled_ebm.backends.fused.plan import SMALL, Draw, Group, Loop, Plan, Product, Section
 from compiled_ebm.backends.fused.program import (
     Dot,
@@ -195,6 +197,7 @@ class Storage:
     def _find_mirrors(self) -> tuple[int, ...]:
         """Elements without a place in memory that some loop reads by an index that varies."""
         mirrored: dict[int, None] = {}
+        in_memory = np.array([o in self.stored for o in range(len(self._nodes))])
         for group in self._plan.groups:
             for ids, _ in reads(group):
                 if isinstance(group, Section):
@@ -208,12 +211,12 @@ class Storage:
                     continue
                 if len(nodes) == 1 and is_constant(nodes[0]):
                     continue
-                for i in distinct(flat).tolist():
-                    if int(self._owner[i]) not in self.stored:
-                        o = int(self._owner[i])
-                        if self._wide[o] and self.group_of.get(o) is group and not isinstance(group, Product):
-                            continue
-                        mirrored[i] = None
+                elements = distinct(flat)
+                for i in elements[~in_memory[self._owner[elements]]].tolist():
+                    o = int(self._owner[i])
+                    if self._wide[o] and self.group_of.get(o) is group and not isinstance(group, Product):
+                        continue
+                    mirrored[i] = None
         return tuple(mirrored)
 
 
