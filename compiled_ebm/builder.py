@@ -19,6 +19,7 @@ from compiled_ebm.arguments import check_dtypes, checked_shape, resolve_device
 from compiled_ebm.backends import eager, inductor
 from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
+from compiled_ebm.garbage import collection_paused
 from compiled_ebm.memory import check_fits
 from compiled_ebm.probe import InconsistentEnergyError, check_trace, probe
 from compiled_ebm.sampler import Sampler
@@ -110,11 +111,12 @@ def build_sampler(
     slots = captures.find_slots(energy)
     where = resolve_device(device, slots)
     check_fits(1, _PROBE_BYTES * math.prod(shape), 0, where, "the check of the energy")
-    builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
-    if model_kwargs is None:
-        with torch.inference_mode(False):
-            builds.get({}, 1)
-    elif not isinstance(model_kwargs, Mapping):
+    with collection_paused():
+        builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
+        if model_kwargs is None:
+            with torch.inference_mode(False):
+                builds.get({}, 1)
+    if model_kwargs is not None and not isinstance(model_kwargs, Mapping):
         raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
     return Sampler(builds, transition, shape, dtype, builds.carry_dtype, where, model_kwargs or {})
 
@@ -199,7 +201,8 @@ class _Builds:
         key = (spec.per_chain, spec.shared, repr(spec.constants), *((t.shape, t.dtype) for t in rows.values()))
         if key not in self._built:
             begin = time.perf_counter()
-            program, notes = self._checked_program(spec, rows, model_kwargs, n_chains)
+            with collection_paused():
+                program, notes = self._checked_program(spec, rows, model_kwargs, n_chains)
             while len(self._built) >= _MAX_PROGRAMS:
                 self._built.pop(next(iter(self._built)))
             self._rows = {k: row for k, row in self._rows.items() if k in self._built} | {key: rows}

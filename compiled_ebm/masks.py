@@ -14,11 +14,12 @@ from torch import Tensor, fx
 
 from compiled_ebm import sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.recorder import Recording
 
 __all__ = ["fold_masks"]
 
 
-def fold_masks(recorded: fx.GraphModule) -> tuple[Tensor, ...]:
+def fold_masks(recorded: Recording) -> tuple[Tensor, ...]:
     """Replace constant masks in place; the captured tensors that are frozen by that.
 
     Raises:
@@ -50,7 +51,6 @@ def fold_masks(recorded: fx.GraphModule) -> tuple[Tensor, ...]:
             node.replace_all_uses_with(_constant(recorded, node, value))
             graph.erase_node(node)
     graph.eliminate_dead_code()
-    recorded.recompile()
     return tuple(frozen.values())
 
 
@@ -64,25 +64,21 @@ def _masks(node: fx.Node) -> list[fx.Node]:
     return [i for i in given if isinstance(i, fx.Node) and i.meta["val"].dtype in (torch.bool, torch.uint8)]
 
 
-def _as_indices(recorded: fx.GraphModule, node: fx.Node, mask: fx.Node, frozen: dict[int, Tensor]) -> list[fx.Node]:
+def _as_indices(recorded: Recording, node: fx.Node, mask: fx.Node, frozen: dict[int, Tensor]) -> list[fx.Node]:
     return [_constant(recorded, node, i) for i in _value(recorded, mask, frozen).nonzero().unbind(1)]
 
 
-def _constant(recorded: fx.GraphModule, before: fx.Node, value: Tensor) -> fx.Node:
-    name = f"_folded_{len(recorded._buffers)}"
-    recorded.register_buffer(name, value)
+def _constant(recorded: Recording, before: fx.Node, value: Tensor) -> fx.Node:
     with recorded.graph.inserting_before(before):
-        constant = recorded.graph.get_attr(name)
-    constant.meta = {**before.meta, "val": value}
-    return constant
+        return recorded.hold(f"folded_{len(recorded.held)}", value, before.meta)
 
 
-def _value(recorded: fx.GraphModule, node: fx.Node, frozen: dict[int, Tensor]) -> Tensor:
+def _value(recorded: Recording, node: fx.Node, frozen: dict[int, Tensor]) -> Tensor:
     """What a node computes from captured tensors, as they are now."""
 
     def compute(current: fx.Node) -> Any:
         if current.op == "get_attr":
-            held = getattr(recorded, str(current.target))
+            held = recorded.held[str(current.target)]
             frozen[id(held)] = held
             return held
         target: Any = current.target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import linecache
 import sys
@@ -14,16 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx import traceback as fx_traceback
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["SourceRecorder", "line_of_error", "line_of_node", "recording_metadata"]
+__all__ = ["SourceRecorder", "current_label", "labelled", "line_of_error", "line_of_node"]
 
 _LIBRARY_ROOTS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 _HOST_READS = (Tensor.numpy, Tensor.tolist, Tensor.__array__)
 _EXAMPLE_ENERGIES = str(Path(__file__).parent / "energies")
 
 
+@functools.cache
 def _is_user_file(filename: str) -> bool:
     if filename.startswith(_EXAMPLE_ENERGIES):  # the energies we ship are user code to the tracer
         return True
@@ -63,11 +64,28 @@ def line_of_node(node: fx.Node) -> str:
     return str(node.meta.get("stack_trace") or "a line outside the energy's own source")
 
 
+class _Current:
+    """The line that operations belong to which are recorded now.
+
+    Of all threads, for torch runs the backward of CUDA operations in threads of its own; one thread traces at a time.
+    """
+
+    label: str | None = None
+
+
+def current_label() -> str | None:
+    """The line that an operation belongs to which is recorded now."""
+    return _Current.label
+
+
 @contextmanager
-def recording_metadata() -> Iterator[None]:
-    """Within the block, nodes that ``make_fx`` records carry the metadata that is current."""
-    with fx_traceback.preserve_node_meta():
+def labelled(line: str | None) -> Iterator[None]:
+    """Within the block, operations that are recorded belong to ``line``."""
+    before, _Current.label = _Current.label, line
+    try:
         yield
+    finally:
+        _Current.label = before
 
 
 class SourceRecorder(TorchFunctionMode):
@@ -87,7 +105,7 @@ class SourceRecorder(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         if func in _HOST_READS and line not in self.host_reads:
             self.host_reads.append(line)
-        with _labelled(line):
+        with labelled(line):
             out = func(*args, **(kwargs or {}))
         for result in out if isinstance(out, (tuple, list)) else (out,):
             if isinstance(result, Tensor) and result.grad_fn is not None:
@@ -103,24 +121,11 @@ class SourceRecorder(TorchFunctionMode):
             self._seen.add(node)
 
             def enter(*_: Any) -> None:
-                fx_traceback.current_meta["stack_trace"] = line
+                _Current.label = line
 
             def leave(*_: Any) -> None:
-                fx_traceback.current_meta.pop("stack_trace", None)
+                _Current.label = None
 
             node.register_prehook(enter)
             node.register_hook(leave)
             pending.extend(parent for parent, _ in node.next_functions)
-
-
-@contextmanager
-def _labelled(line: str) -> Iterator[None]:
-    before = fx_traceback.current_meta.get("stack_trace")
-    fx_traceback.current_meta["stack_trace"] = line
-    try:
-        yield
-    finally:
-        if before is None:
-            fx_traceback.current_meta.pop("stack_trace", None)
-        else:
-            fx_traceback.current_meta["stack_trace"] = before

@@ -247,18 +247,27 @@ class _ZeroTarget:
 
 
 class mutations_undone:
-    """Buffers that the energy changes in place while it is probed or traced get their old values back."""
+    """Buffers that the energy changes in place while it is probed or traced get their old values back.
+
+    It can be entered again, and then copies anew only what has changed in between.
+    """
 
     def __init__(self, slots: list[captures.Slot], notes: list[str]) -> None:
-        self._saved = [(slot, slot.value._version, slot.value.detach().clone()) for slot in captures.tensors(slots)]
+        self._slots = captures.tensors(slots)
+        self._saved: list[tuple[int, Tensor]] = [(-1, slot.value) for slot in self._slots]
         self._notes = notes
 
     def __enter__(self) -> None:
-        return None
+        for k, slot in enumerate(self._slots):
+            if slot.value._version != self._saved[k][0]:
+                self._saved[k] = slot.value._version, slot.value.detach().clone()
 
     def __exit__(self, *_: object) -> None:
-        for slot, version, value in self._saved:
+        for k, (slot, (version, value)) in enumerate(zip(self._slots, self._saved, strict=True)):
             if slot.value._version != version:
-                self._notes.append(f"the energy changes {slot.path} in place when called; sampling leaves it as it is")
+                note = f"the energy changes {slot.path} in place when called; sampling leaves it as it is"
+                if note not in self._notes:
+                    self._notes.append(note)
                 with torch.no_grad():
                     slot.value.copy_(value)
+                self._saved[k] = slot.value._version, value

@@ -27,6 +27,7 @@ from compiled_ebm.backends.fused.program import (
     Reduce,
     Role,
     TileProgram,
+    distinct,
 )
 from compiled_ebm.backends.fused.storage import Storage, is_constant, leaves_of, reads
 
@@ -130,7 +131,7 @@ class _Emitter:
         first = int(flat[0])
         if (flat == first).all():
             return self._element(first)
-        owners = np.unique(self._owner[flat]).tolist()
+        owners = distinct(self._owner[flat]).tolist()
         if len(owners) == 1:
             node = self._nodes[owners[0]]
             if (
@@ -457,7 +458,7 @@ class _Emitter:
             text.close()
 
     def _is_one_constant(self, ids: Ids) -> bool:
-        owners = np.unique(self._owner[ids.reshape(-1)])
+        owners = distinct(self._owner[ids.reshape(-1)])
         return len(owners) == 1 and is_constant(self._nodes[owners[0]])
 
     # -- the end of the step -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiled_ebm.backends.fused.program import Dot, Ids, Input, Kind, Literal, Node, Pointwise, Reduce, Role
+from compiled_ebm.backends.fused.program import Dot, Ids, Input, Kind, Literal, Node, Pointwise, Reduce, Role, distinct
 from compiled_ebm.backends.fused.rewrites import rewritten, rewritten_reduction
 
 __all__ = ["Elements", "Order", "Value", "kind_of"]
@@ -230,7 +230,7 @@ class Elements:
 
     def _owners(self, ids: Ids) -> list[int]:
         """Which nodes the elements are of."""
-        return list(np.unique(np.searchsorted(self._firsts, ids.reshape(-1), side="right") - 1).tolist())
+        return list(distinct(np.searchsorted(self._firsts, ids.reshape(-1), side="right") - 1).tolist())
 
     def _is_constant_node(self, index: int) -> bool:
         for node in self.nodes[len(self._constant) : index + 1]:
@@ -332,10 +332,14 @@ def _unique_columns(columns: Ids) -> tuple[Ids, Ids]:
     """The different columns in order of first appearance, and for each column which of them it is."""
     n = columns.shape[1]
     for row in columns:
-        if np.unique(row).size == n:
+        if distinct(row).size == n:
             return columns, np.arange(n, dtype=np.int64)
-    _, first, inverse = np.unique(columns, axis=1, return_index=True, return_inverse=True)
+    order = np.lexsort(columns)  # keeps the order of equal columns, so that the first of each is its first appearance
+    ordered = columns[:, order]
+    starts = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))
+    first, inverse = order[starts], np.empty(n, dtype=np.int64)
+    inverse[order] = np.cumsum(starts) - 1
     rank = np.empty(first.size, dtype=np.int64)
     order = np.argsort(first)
     rank[order] = np.arange(first.size)
-    return np.ascontiguousarray(columns[:, first[order]]), rank[inverse.reshape(-1)]
+    return np.ascontiguousarray(columns[:, first[order]]), rank[inverse]

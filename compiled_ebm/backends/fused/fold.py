@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from compiled_ebm.backends.fused.program import Input, Literal, Node, Role, TileProgram
+from compiled_ebm.backends.fused.program import Input, Literal, Node, Role, TileProgram, distinct
 from compiled_ebm.backends.fused.reference import interpret
 
 __all__ = ["Folded", "fold_constants"]
@@ -44,15 +43,15 @@ def fold_constants(program: TileProgram, n_constants: int) -> Folded:
     folded: list[int] = []
     for i, node in enumerate(program.nodes):
         operands = node.operands()
-        if operands and all(all(known[o] for o in np.unique(owner[ids.reshape(-1)]).tolist()) for ids in operands):
+        if operands and all(all(known[o] for o in distinct(owner[ids.reshape(-1)]).tolist()) for ids in operands):
             known[i] = True
             folded.append(i)
     used = set()
     for i, node in enumerate(program.nodes):
         if not known[i]:
-            used |= {o for ids in node.operands() for o in np.unique(owner[ids.reshape(-1)]).tolist()}
+            used |= {o for ids in node.operands() for o in distinct(owner[ids.reshape(-1)]).tolist()}
     for ids in program.outputs:
-        used |= set(np.unique(owner[ids]).tolist())
+        used |= set(distinct(owner[ids]).tolist())
     results = [i for i in folded if i in used]
     if not results:
         return Folded(program, None, n_constants)

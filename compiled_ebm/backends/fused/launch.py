@@ -16,6 +16,7 @@ from compiled_ebm.backends.fused.cost import machine_rates
 from compiled_ebm.backends.fused.kernel import ChainKernel
 from compiled_ebm.backends.fused.lower import lower_init, lower_step
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.garbage import collection_paused
 from compiled_ebm.trace import ChainProgram
 
 __all__ = ["FusedCpuLaunch", "compile", "why_unavailable"]
@@ -64,8 +65,9 @@ class FusedCpuLaunch:
                 "positions carried in torch.float32; use dtype=torch.float64, or backend='inductor'"
             )
         shared = chains.shared_kwargs
-        self._step.generate(program.step.constants(shared))
-        self._init.generate(program.init.constants(shared))
+        with collection_paused():
+            self._step.generate(program.step.constants(shared))
+            self._init.generate(program.init.constants(shared))
         with ThreadPoolExecutor(1) as other:
             init = other.submit(self._init.compile)
             self._step.compile()

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from compiled_ebm.backends.fused.elements import Elements, Value, kind_of
@@ -19,6 +18,7 @@ from compiled_ebm.backends.fused.operations import MOVES, ROWS, Unsupported, as_
 from compiled_ebm.backends.fused.program import Input, Kind, Node, Role, TileProgram, is_transpose
 from compiled_ebm.backends.fused.quadratics import merge_products
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.recorder import Recording, record
 from compiled_ebm.sourcelines import line_of_node
 from compiled_ebm.trace import ChainProgram
 
@@ -100,7 +100,10 @@ def _lower(
         if role is Role.CONSTANT and value.ids.numel() and position not in views
     }
     lowering = _Lowering(elements, constants, firsts)
-    outputs = [as_value(elements, out).ids.reshape(-1).numpy() for out in lowering.run(body, inputs)]
+    outputs = [
+        as_value(elements, out).ids.reshape(-1).numpy()
+        for out in lowering.run(Recording(body.graph, dict(body.named_buffers())), inputs)
+    ]
     return TileProgram(
         nodes=tuple(_live(merge_products(_live(elements.nodes, outputs), outputs), outputs)),
         outputs=tuple(np.ascontiguousarray(ids) for ids in outputs),
@@ -139,18 +142,18 @@ class _Lowering:
         self.frozen: dict[int, NDArray[np.int64]] = {}
         """Constants that have been taken as indices."""
 
-    def run(self, graph: fx.GraphModule, inputs: Sequence[Any], origin: str | None = None) -> Any:
+    def run(self, recording: Recording, inputs: Sequence[Any], origin: str | None = None) -> Any:
         """The graph's results; ``origin`` stands for the user's line where the nodes do not know it themselves."""
         values: dict[fx.Node, Any] = {}
         given = iter(inputs)
-        for node in graph.graph.nodes:
+        for node in recording.graph.nodes:
             if node.op == "placeholder":
                 values[node] = next(given)
                 continue
             if node.op == "get_attr":
-                values[node] = getattr(graph, node.target)
+                values[node] = recording.held[node.target]
                 continue
-            args, kwargs = tree_map(lambda a: values[a] if isinstance(a, fx.Node) else a, (node.args, node.kwargs))
+            args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
             if node.op == "output":
                 return args[0]
             self._elements.origin = origin or line_of_node(node)
@@ -226,7 +229,7 @@ def _laid_out(value: Value, example: Tensor) -> Value:
     return value.moved(ids.copy_(value.ids))
 
 
-def _decomposed(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[fx.GraphModule, list[Any]]:
+def _decomposed(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Recording, list[Any]]:
     """A node that has no row as a graph of nodes that have one, and that graph's inputs."""
     table = _decompositions()
     if node.target not in table:
@@ -244,8 +247,8 @@ def _decomposed(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any])
         return node.target(*own_args, **own_kwargs)  # type: ignore[operator]
 
     with torch.no_grad():
-        graph = make_fx(call, decomposition_table=table)(*examples)
-    return graph, [given[k] for k in places]
+        recording = record(call, examples, table.get)
+    return recording, [given[k] for k in places]
 
 
 def _example(value: Tensor) -> Tensor:

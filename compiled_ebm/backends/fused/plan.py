@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from compiled_ebm.backends.fused.program import (
     Dot,
     Ids,
@@ -22,6 +20,7 @@ from compiled_ebm.backends.fused.program import (
     Reduce,
     Role,
     TileProgram,
+    distinct,
 )
 
 __all__ = ["LONG_OPERATIONS", "Draw", "Loop", "Plan", "Product", "RowReduce", "Section", "plan"]
@@ -168,7 +167,7 @@ class _Planner:
         return len(self.groups) - 1
 
     def _owners(self, ids: Ids) -> Iterator[int]:
-        yield from np.unique(self._owner[ids.reshape(-1)]).tolist()
+        yield from distinct(self._owner[ids.reshape(-1)]).tolist()
 
     def _finished(self, *operands: Ids) -> int:
         """The first group after all that make these elements."""
