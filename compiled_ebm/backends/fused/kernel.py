@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,7 @@ from compiled_ebm.backends.fused.cost import count
 from compiled_ebm.backends.fused.cpp import emit
 from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.backends.fused.fold import fold_constants
+from compiled_ebm.backends.fused.names import readable
 from compiled_ebm.backends.fused.program import TileProgram
 from compiled_ebm.errors import UnsupportedEnergyError
 
@@ -27,6 +29,7 @@ _ALIGNMENT = 64
 """Bytes: of the widest vector."""
 VECTOR: toolchain.Vector = "native"
 """The instruction sets that kernels are compiled for."""
+_COMMENT_LINES = re.compile(r"^ *//.*\n", re.MULTILINE)
 _WIDTH = 'extern "C" __attribute__((visibility("default"))) int lanes_of_a_vector() { return W; }\n'
 
 
@@ -58,7 +61,8 @@ class ChainKernel:
 
     def compile(self) -> None:
         """From the source, or from the cache, to a loaded function."""
-        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.kernel.source}{_WIDTH}"
+        code = _COMMENT_LINES.sub("", self.kernel.source)  # or the same energy on another line would be compiled anew
+        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{code}{_WIDTH}"
         try:
             library = toolchain.load(text, vector=VECTOR, timeout=_COMPILE_SECONDS)
         except toolchain.CompileError as error:
@@ -70,6 +74,11 @@ class ChainKernel:
         self._function.restype = None
         self._function.argtypes = [ctypes.c_void_p] * 8
         self._scratch, self._is_fresh = [], False
+
+    def source(self) -> str:
+        """The generated chain loop, for readers; without the vector functions that it calls."""
+        packed = [position for position, _ in self.kernel.weights]
+        return readable(self.kernel.source, self._folded.program, packed, lanes_header())
 
     def refresh(self, constants: Sequence[Tensor]) -> None:
         """Take the constants as they are now, laid out as the kernel reads them."""

@@ -124,4 +124,4 @@ class FusedCpuLaunch:
 
     def source(self) -> str:
         """The generated chain loop, without the vector functions that it calls."""
-        return "" if self._build_seconds is None else self._step.kernel.source
+        return "" if self._build_seconds is None else self._step.source()
