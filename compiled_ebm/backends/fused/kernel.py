@@ -14,12 +14,12 @@ from torch import Tensor
 
 from compiled_ebm.backends.base import Chains, Keep, round_up
 from compiled_ebm.backends.fused import toolchain
-from compiled_ebm.backends.fused.cost import count
+from compiled_ebm.backends.fused.cost import count, live_bytes
 from compiled_ebm.backends.fused.cpp import emit
 from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.backends.fused.fold import fold_constants
 from compiled_ebm.backends.fused.names import readable
-from compiled_ebm.backends.fused.program import TileProgram
+from compiled_ebm.backends.fused.program import Role, TileProgram
 from compiled_ebm.errors import UnsupportedEnergyError
 
 __all__ = ["ChainKernel"]
@@ -58,11 +58,11 @@ class ChainKernel:
         self._folded = fold_constants(program, self._n_constants)
         self.kernel = emit(self._folded.program)
         self.cost = count(self._folded.program)
+        self.live_bytes = live_bytes(self._folded.program)
 
     def compile(self) -> None:
         """From the source, or from the cache, to a loaded function."""
-        code = _COMMENT_LINES.sub("", self.kernel.source)  # or the same energy on another line would be compiled anew
-        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{code}{_WIDTH}"
+        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.code()}{_WIDTH}"
         try:
             library = toolchain.load(text, vector=VECTOR, timeout=_COMPILE_SECONDS)
         except toolchain.CompileError as error:
@@ -74,6 +74,10 @@ class ChainKernel:
         self._function.restype = None
         self._function.argtypes = [ctypes.c_void_p] * 8
         self._scratch, self._is_fresh = [], False
+
+    def code(self) -> str:
+        """The source without comments, or the same energy on another line of the user's would be compiled anew."""
+        return _COMMENT_LINES.sub("", self.kernel.source)
 
     def source(self) -> str:
         """The generated chain loop, for readers; without the vector functions that it calls."""
@@ -150,6 +154,13 @@ class ChainKernel:
         while len(self._scratch) < n_threads:
             self._scratch.append(torch.zeros(self.scratch_bytes + _ALIGNMENT, dtype=torch.uint8))
         return [round_up(t.data_ptr(), _ALIGNMENT) for t in self._scratch[:n_threads]]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Constants and tables that a tile reads at every step."""
+        sizes = {n.position: n.size for n in self._folded.program.inputs() if n.role is Role.CONSTANT}
+        kernel = self.kernel
+        return self._real.itemsize * (sum(sizes[p] for p in kernel.constants) + sum(t.size for _, t in kernel.weights))
 
     @property
     def scratch_bytes(self) -> int:
