@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from compiled_ebm import captures, checksum, sourcelines
 from compiled_ebm.arguments import check_dtypes, checked_shape, resolve_device
 from compiled_ebm.backends import eager, inductor
 from compiled_ebm.backends.base import Chains, Launch
+from compiled_ebm.choice import Choice, KernelLaunch, choose
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
 from compiled_ebm.garbage import collection_paused
 from compiled_ebm.memory import check_fits
@@ -157,6 +158,8 @@ class _Builds:
         self.seconds = 0.0
         self._skipped: dict[str, str] = {}
         """Backends that ``auto`` has passed over, and why."""
+        self._chosen: Choice | None = None
+        """Between two that can run the energy; made once, so that a chain is the same in any batch."""
         self._backend = self._choose()
 
     @property
@@ -171,10 +174,10 @@ class _Builds:
             if reason is not None:
                 raise BackendUnavailableError(f"backend={self._asked!r}: {reason}; or use backend='eager'")
             return self._asked
-        for name, candidate in BACKENDS.items():
+        for name in [*([self._chosen.backend] if self._chosen else []), *BACKENDS]:
             if name in self._skipped:
                 continue
-            reason = candidate.why_unavailable(self._device)
+            reason = BACKENDS[name].why_unavailable(self._device)
             if reason is None:
                 return name
             self._skipped[name] = reason
@@ -186,7 +189,9 @@ class _Builds:
     def _why(self) -> str:
         if self._asked != "auto":
             return "asked for"
-        return f"auto; {self._not_these()}" if self._skipped else "auto: the first that runs here"
+        reasons = [self._not_these()] if self._skipped else []
+        reasons += [self._chosen.why] if self._chosen else []
+        return f"auto; {'; '.join(reasons)}" if reasons else "auto: the first that runs here"
 
     def get(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
         """Program and launch for these keyword arguments; rebuilt if what the energy holds was replaced."""
@@ -286,19 +291,27 @@ class _Builds:
         return True
 
     def prepare(self, program: ChainProgram, launch: Launch, chains: Chains) -> Launch:
-        """Compile; where ``auto`` chose a backend that turns out not to take this energy, give the next one."""
+        """Compile; where ``auto`` finds that another backend is faster, or this one does not take it, give that one."""
         try:
             with _BUILDING:
                 self.seconds += launch.prepare(chains)
+                if self._asked == "auto" and self._backend == "fused" and self._chosen is None:
+                    begin = time.perf_counter()
+                    self._chosen, chosen = choose(program, cast(KernelLaunch, launch), chains)
+                    self.seconds += time.perf_counter() - begin
+                    return self._go_on(program, chosen, self._chosen.backend)
         except UnsupportedEnergyError as error:
             if self._asked != "auto":
                 raise
             self._skipped[self._backend] = str(error)
-            self._backend = self._choose()
-            fallback = BACKENDS[self._backend].compile(program, self._energy)
-            self._built = {k: (p, fallback if p is program else old) for k, (p, old) in self._built.items()}
-            self._last = (program, fallback)
-            return fallback
+            name = self._choose()
+            return self._go_on(program, BACKENDS[name].compile(program, self._energy), name)
+        return launch
+
+    def _go_on(self, program: ChainProgram, launch: Launch, backend: str) -> Launch:
+        """With this launch for the program, and this backend for those to come."""
+        self._backend, self._last = backend, (program, launch)
+        self._built = {k: (p, launch if p is program else old) for k, (p, old) in self._built.items()}
         return launch
 
     def checksum(self, program: ChainProgram, chains: Chains) -> tuple[int, ...]:

@@ -22,6 +22,9 @@ __all__ = ["SourceRecorder", "current_label", "labelled", "line_of_error", "line
 _LIBRARY_ROOTS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 _HOST_READS = (Tensor.numpy, Tensor.tolist, Tensor.__array__)
 _EXAMPLE_ENERGIES = str(Path(__file__).parent / "energies")
+_TRANSITIONS = str(Path(__file__).parent / "transitions")
+_TRACE = str(Path(__file__).parent / "trace.py")
+_GRADIENT_SUM = "autograd's own: the sum of a gradient's parts"
 
 
 @functools.cache
@@ -36,11 +39,25 @@ def _format(filename: str, line: int, name: str) -> str:
     return f"{filename}:{line}, in {name}" + (f": {text}" if text else "")
 
 
-def _current_user_line() -> str | None:
+def _current_line() -> str:
+    """The innermost line of the user's below the tracer; where there is none, whose own line it is."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not _is_user_file(frame.f_code.co_filename):
+    while frame is not None:
+        code = frame.f_code
+        if _is_user_file(code.co_filename):
+            return _format(code.co_filename, frame.f_lineno, code.co_name)
+        if code.co_filename.startswith(_TRANSITIONS):
+            return _own_line("transition", frame)
+        if code.co_filename == _TRACE:
+            return _own_line("sampler", frame)
         frame = frame.f_back
-    return _format(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name) if frame else None
+    return "an unknown line"
+
+
+def _own_line(whose: str, frame: FrameType) -> str:
+    """Without a number: a line of ours."""
+    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return f"the {whose}'s own: {text or frame.f_code.co_name}"
 
 
 def line_of_error(error: BaseException) -> str:
@@ -100,9 +117,7 @@ class SourceRecorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        line = _current_user_line()
-        if line is None:
-            return func(*args, **(kwargs or {}))
+        line = _current_line()
         if func in _HOST_READS and line not in self.host_reads:
             self.host_reads.append(line)
         with labelled(line):
@@ -124,7 +139,7 @@ class SourceRecorder(TorchFunctionMode):
                 _Current.label = line
 
             def leave(*_: Any) -> None:
-                _Current.label = None
+                _Current.label = _GRADIENT_SUM  # what the engine does between two nodes
 
             node.register_prehook(enter)
             node.register_hook(leave)

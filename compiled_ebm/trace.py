@@ -112,6 +112,7 @@ class ChainProgram:
 
     ``step.body(*state, failed_at, *chain_kwargs, normals, uniforms, step, *hyper, *constants)``
     gives ``(*state, failed_at)``; ``init.body(x, *chain_kwargs, step, *constants)`` gives the same.
+    ``captured_names`` are those of ``step.captured`` in the user's code.
     """
 
     init: ChainGraph
@@ -124,6 +125,7 @@ class ChainProgram:
     kwargs: KwargsSpec
     state_type: type
     state_shapes: tuple[tuple[int, ...], ...]
+    captured_names: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -232,6 +234,7 @@ def trace(
         kwargs=kwargs_spec,
         state_type=state_type,
         state_shapes=tuple(tuple(t.shape) for t in example_state[:-1]),
+        captured_names=captures.names(slots, step_graph.captured),
         notes=tuple(notes),
     )
 

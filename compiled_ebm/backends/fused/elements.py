@@ -104,9 +104,13 @@ class Elements:
         flat = ids.reshape(-1).numpy()
         if flat.size and int(flat[0]) not in self._literal_values:
             return None
-        unique, places = np.unique(flat, return_inverse=True)
+        unique = distinct(flat)
         values = [self._literal_values.get(i) for i in unique.tolist()]
-        return None if any(v is None for v in values) else np.array(values, dtype=np.float64)[places.reshape(-1)]
+        return (
+            None
+            if any(v is None for v in values)
+            else np.array(values, dtype=np.float64)[np.searchsorted(unique, flat)]
+        )
 
     def is_literal(self, value: Value, number: float) -> bool:
         """Whether every element is this literal."""

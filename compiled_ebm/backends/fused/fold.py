@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from compiled_ebm.backends.fused.program import Input, Literal, Node, Role, TileProgram, distinct
+from compiled_ebm.backends.fused.program import (
+    Ids,
+    Input,
+    Literal,
+    Node,
+    Pointwise,
+    Reduce,
+    Role,
+    TileProgram,
+    distinct,
+)
 from compiled_ebm.backends.fused.reference import interpret
 
 __all__ = ["Folded", "fold_constants"]
@@ -59,13 +69,30 @@ def fold_constants(program: TileProgram, n_constants: int) -> Folded:
     for k, i in enumerate(results):
         node = program.nodes[i]
         position = n_constants + k
-        replaced[i] = Input(node.first, node.size, node.kind, role=Role.CONSTANT, position=position, name=f"folded_{k}")
+        name = _name(program.nodes, owner, node)
+        replaced[i] = Input(node.first, node.size, node.kind, role=Role.CONSTANT, position=position, name=name)
     main = [replaced.get(i, n) for i, n in enumerate(program.nodes) if i in replaced or not known[i] or i in used]
     prelude = [n for i, n in enumerate(program.nodes) if known[i]]
     outputs = tuple(program.nodes[i].ids for i in results)
     return Folded(
         replace(program, nodes=tuple(main)), replace(program, nodes=tuple(prelude), outputs=outputs), n_constants
     )
+
+
+def _name(nodes: tuple[Node, ...], owner: Ids, made: Node) -> str:
+    """After the constants that it is made of."""
+    names: dict[str, None] = {}
+    pending, seen = [made], {made}
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Input):
+            names[node.name] = None
+        for ids in node.operands():
+            new = {nodes[o] for o in distinct(owner[ids.reshape(-1)]).tolist()} - seen
+            seen |= new
+            pending += sorted(new, key=lambda n: n.first)
+    operation = made.op if isinstance(made, (Pointwise, Reduce)) else "product"
+    return "_".join([*list(names)[:2], operation])
 
 
 def _column(tensor: Tensor, real: torch.dtype) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from compiled_ebm.backends.base import Chains, Keep, round_up
 from compiled_ebm.backends.fused import toolchain
-from compiled_ebm.backends.fused.cost import count
+from compiled_ebm.backends.fused.cost import count, live_bytes
 from compiled_ebm.backends.fused.cpp import emit
 from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.backends.fused.fold import fold_constants
-from compiled_ebm.backends.fused.program import TileProgram, is_transpose
+from compiled_ebm.backends.fused.names import readable
+from compiled_ebm.backends.fused.program import Role, TileProgram, is_transpose
 from compiled_ebm.errors import UnsupportedEnergyError
 
 __all__ = ["ChainKernel"]
@@ -29,6 +31,7 @@ _WAKING_NS = 50_000.0
 """Work that a further thread is worth; waking it takes as long."""
 VECTOR: toolchain.Vector = "native"
 """The instruction sets that kernels are compiled for."""
+_COMMENT_LINES = re.compile(r"^ *//.*\n", re.MULTILINE)
 _WIDTH = 'extern "C" __attribute__((visibility("default"))) int lanes_of_a_vector() { return W; }\n'
 
 
@@ -57,10 +60,11 @@ class ChainKernel:
         self._folded = fold_constants(program, self._n_constants)
         self.kernel = emit(self._folded.program)
         self.cost = count(self._folded.program)
+        self.live_bytes = live_bytes(self._folded.program)
 
     def compile(self) -> None:
         """From the source, or from the cache, to a loaded function."""
-        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.kernel.source}{_WIDTH}"
+        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.code()}{_WIDTH}"
         try:
             library = toolchain.load(text, vector=VECTOR, timeout=_COMPILE_SECONDS)
         except toolchain.CompileError as error:
@@ -72,6 +76,15 @@ class ChainKernel:
         self._function.restype = None
         self._function.argtypes = [ctypes.c_void_p] * 8
         self._scratch, self._is_fresh = [], False
+
+    def code(self) -> str:
+        """The source without comments, or the same energy on another line of the user's would be compiled anew."""
+        return _COMMENT_LINES.sub("", self.kernel.source)
+
+    def source(self) -> str:
+        """The generated chain loop, for readers; without the vector functions that it calls."""
+        packed = [position for position, _ in self.kernel.weights]
+        return readable(self.kernel.source, self._folded.program, packed, lanes_header())
 
     def refresh(self, constants: Sequence[Tensor]) -> None:
         """Take the constants as they are now, laid out as the kernel reads them."""
@@ -145,6 +158,13 @@ class ChainKernel:
         while len(self._scratch) < n_threads:
             self._scratch.append(torch.zeros(self.scratch_bytes + _ALIGNMENT, dtype=torch.uint8))
         return [round_up(t.data_ptr(), _ALIGNMENT) for t in self._scratch[:n_threads]]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Constants and tables that a tile reads at every step."""
+        sizes = {n.position: n.size for n in self._folded.program.inputs() if n.role is Role.CONSTANT}
+        kernel = self.kernel
+        return self._real.itemsize * (sum(sizes[p] for p in kernel.constants) + sum(t.size for _, t in kernel.weights))
 
     @property
     def scratch_bytes(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from compiled_ebm.backends.fused.elements import Elements, Value, kind_of
+from compiled_ebm.backends.fused.names import input_names
 from compiled_ebm.backends.fused.operations import MOVES, ROWS, Unsupported, as_value
 from compiled_ebm.backends.fused.program import Input, Kind, Node, Role, TileProgram, is_transpose
 from compiled_ebm.backends.fused.quadratics import merge_products
@@ -50,7 +51,7 @@ def lower_step(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgra
         (Role.HYPER, n_hyper),
         (Role.CONSTANT, program.step.n_constants),
     )
-    return _lower(program, program.step.body, roles, constants)
+    return _lower(program, program.step.body, roles, constants, input_names(program))
 
 
 def lower_init(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgram:
@@ -61,7 +62,7 @@ def lower_init(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgra
         (Role.STEP, 1),
         (Role.CONSTANT, program.init.n_constants),
     )
-    return _lower(program, program.init.body, roles, constants)
+    return _lower(program, program.init.body, roles, constants, {})
 
 
 def _numbered(*counts: tuple[Role, int]) -> list[tuple[Role, int]]:
@@ -69,7 +70,11 @@ def _numbered(*counts: tuple[Role, int]) -> list[tuple[Role, int]]:
 
 
 def _lower(
-    program: ChainProgram, body: fx.GraphModule, roles: Sequence[tuple[Role, int]], constants: Sequence[Tensor]
+    program: ChainProgram,
+    body: fx.GraphModule,
+    roles: Sequence[tuple[Role, int]],
+    constants: Sequence[Tensor],
+    names: Mapping[tuple[Role, int], str],
 ) -> TileProgram:
     elements = Elements()
     placeholders = [node for node in body.graph.nodes if node.op == "placeholder"]
@@ -87,7 +92,8 @@ def _lower(
             whole = inputs[roles.index((role, mirror))]
             inputs.append(whole.moved(whole.ids.mT))
         else:
-            inputs.append(elements.input(role, position, node.name, example.shape, kind_of(example.dtype)))
+            name = names.get((role, position), node.name)
+            inputs.append(elements.input(role, position, name, example.shape, kind_of(example.dtype)))
     for position, shape in enumerate(program.state_shapes):  # leaves that are written and not read
         if (Role.STATE, position) not in roles:
             elements.input(Role.STATE, position, f"state_{position}", shape, Kind.REAL)

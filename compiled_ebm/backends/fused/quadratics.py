@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from compiled_ebm.backends.fused.program import Dot, Ids, Input, Kind, Literal, Node, Pointwise, Reduce, Role
+from compiled_ebm.backends.fused.program import Dot, Ids, Input, Kind, Literal, Node, Pointwise, Reduce, Role, distinct
 
 __all__ = ["merge_products"]
 
@@ -60,7 +60,7 @@ class _Form:
 
     def _node(self, ids: Ids) -> Node | None:
         """The node that all of these elements are of."""
-        owners = np.unique(self._owner[ids.reshape(-1)])
+        owners = distinct(self._owner[ids.reshape(-1)])
         return self.nodes[int(owners[0])] if owners.size == 1 else None
 
     def _factor(self, ids: Ids, plain: Ids) -> int | None:
@@ -72,7 +72,7 @@ class _Form:
             return None
         at = ids - node.first
         for c, x in (node.args, node.args[::-1]):
-            numbers = np.unique(c[at])
+            numbers = distinct(c[at])
             if numbers.size == 1 and isinstance(self._node(numbers), Literal) and np.array_equal(x[at], plain):
                 return int(numbers[0])
         return None
