@@ -16,7 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from compiled_ebm import sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.loopgraph import gather_loops, loop_of
 from compiled_ebm.masks import fold_masks
+from compiled_ebm.repetition import recorded_once
 
 __all__ = ["ChainGraph", "peak_bytes", "split_prelude", "trace_graph"]
 
@@ -53,13 +55,15 @@ class ChainGraph:
 
 def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain: int, n_uniform: int) -> ChainGraph:
     """Trace ``function`` on ``example``: chain inputs first, then uniform inputs, then shared keyword arguments."""
-    recorded, host_reads = _record(function, example)
+    with recorded_once():
+        recorded, host_reads = _record(function, example)
     _refuse_random(recorded)
     frozen = tuple((tensor, tensor.detach().clone()) for tensor in fold_masks(recorded))
     captured = _lift_captured(recorded, len(example))
     n_own = n_chain + n_uniform
     flat = [*example[:n_own], *captured, *example[n_own:]]
     functional = _functional(recorded, example, captured, n_own, flat)
+    gather_loops(functional)
     body, prelude, n_constants = split_prelude(functional, n_own)
     return ChainGraph(body, prelude, captured, frozen, host_reads, n_chain, n_uniform, n_constants)
 
@@ -222,7 +226,7 @@ def split_prelude(graph: fx.GraphModule, n_own: int) -> tuple[fx.GraphModule, fx
         elif node.op == "get_attr" or any(i in from_held for i in node.all_input_nodes):
             from_held.add(node)
     output = next(n for n in nodes if n.op == "output")
-    free = {n for n in nodes if n not in from_chain and n not in from_held and n.op == "call_function"}
+    free = {n for n in nodes if n not in from_chain and n not in from_held and n.op in ("call_function", "call_module")}
 
     def needs(user: fx.Node) -> bool:
         return user in from_chain or user is output or (user in free)
@@ -251,10 +255,13 @@ def split_prelude(graph: fx.GraphModule, n_own: int) -> tuple[fx.GraphModule, fx
             body_env[node] = body_graph.node_copy(node, lambda n: body_env[n])
     prelude_graph.output(tuple(prelude_env[n] for n in boundary))
     body_graph.output(fx.map_arg(output.args[0], lambda n: body_env[n]))
-    for part in (prelude_graph, body_graph):
-        part.eliminate_dead_code()
-        part.lint()
-    return fx.GraphModule(graph, body_graph), fx.GraphModule(graph, prelude_graph), len(boundary)
+    prelude, body = fx.GraphModule(graph, prelude_graph), fx.GraphModule(graph, body_graph)
+    for part in (prelude, body):
+        part.graph.eliminate_dead_code()
+        part.graph.lint()
+        part.delete_all_unused_submodules()
+        part.recompile()
+    return body, prelude, len(boundary)
 
 
 def _replace_copy(graph: fx.Graph, node: fx.Node) -> None:
@@ -321,7 +328,9 @@ def peak_bytes(graph: fx.GraphModule, n_chain_inputs: int) -> int:
         value = node.meta.get("val")
         size = value.numel() * value.element_size() if node in per_chain and isinstance(value, Tensor) else 0
         live += size
+        loop = loop_of(node)
+        inside = peak_bytes(loop.body, loop.n_carry) if loop is not None and node in per_chain else 0
         expiring[last_use.get(node, position)] = expiring.get(last_use.get(node, position), 0) + size
-        peak = max(peak, live)
+        peak = max(peak, live + inside)
         live -= expiring.pop(position, 0)
     return peak
