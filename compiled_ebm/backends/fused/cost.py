@@ -12,7 +12,7 @@ import torch
 from compiled_ebm.backends.fused import cache, toolchain
 from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.backends.fused.plan import LONG_OPERATIONS
-from compiled_ebm.backends.fused.program import Dot, Input, Kind, Pointwise, Reduce, Role, TileProgram
+from compiled_ebm.backends.fused.program import Close, Dot, Input, Kind, Open, Pointwise, Reduce, Role, TileProgram
 
 __all__ = ["Cost", "Rates", "count", "machine_rates"]
 
@@ -68,18 +68,22 @@ class Rates:
 
 
 def count(program: TileProgram) -> Cost:
-    """Count the operations of a tile program."""
-    flops, normals = 0, 0
+    """Count the operations of a tile program, those in loops as often as they are done."""
+    flops, normals, times = 0, 0, 1
     functions: Counter[str] = Counter()
     for node in program.nodes:
-        if isinstance(node, Pointwise) and node.op in LONG_OPERATIONS:
-            functions[node.op] += node.size
+        if isinstance(node, Open):
+            times *= node.rounds
+        elif isinstance(node, Close):
+            times //= node.opened.rounds
+        elif isinstance(node, Pointwise) and node.op in LONG_OPERATIONS:
+            functions[node.op] += times * node.size
         elif isinstance(node, Pointwise) and node.kind is Kind.REAL:
-            flops += node.size
+            flops += times * node.size
         elif isinstance(node, Reduce) and node.kind is Kind.REAL:
-            flops += node.arg.size
+            flops += times * node.arg.size
         elif isinstance(node, Dot):
-            flops += 2 * node.left.size * node.right.shape[1]
+            flops += times * 2 * node.left.size * node.right.shape[1]
         elif isinstance(node, Input) and node.role is Role.NORMALS:
             normals += node.size
     return Cost(flops, dict(functions), normals)

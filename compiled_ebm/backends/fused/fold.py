@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compiled_ebm.backends.fused.program import Input, Literal, Node, Role, TileProgram
+from compiled_ebm.backends.fused.program import Dot, Input, Literal, Node, Pointwise, Reduce, Role, TileProgram
 from compiled_ebm.backends.fused.reference import interpret
 
 __all__ = ["Folded", "fold_constants"]
@@ -44,7 +44,9 @@ def fold_constants(program: TileProgram, n_constants: int) -> Folded:
     folded: list[int] = []
     for i, node in enumerate(program.nodes):
         operands = node.operands()
-        if operands and all(all(known[o] for o in np.unique(owner[ids.reshape(-1)]).tolist()) for ids in operands):
+        if isinstance(node, (Pointwise, Reduce, Dot)) and all(
+            all(known[o] for o in np.unique(owner[ids.reshape(-1)]).tolist()) for ids in operands
+        ):
             known[i] = True
             folded.append(i)
     used = set()
