@@ -14,8 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from compiled_ebm import sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.loopgraph import gather_loops, loop_of
 from compiled_ebm.masks import fold_masks
 from compiled_ebm.recorder import HostReadError, Recording, core_decomposition, record
+from compiled_ebm.repetition import recorded_once
 
 __all__ = ["ChainGraph", "peak_bytes", "split_prelude", "trace_graph"]
 
@@ -52,14 +54,16 @@ class ChainGraph:
 
 def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain: int, n_uniform: int) -> ChainGraph:
     """Trace ``function`` on ``example``: chain inputs first, then uniform inputs, then shared keyword arguments."""
-    recorded, host_reads = _record(function, example)
+    with recorded_once():
+        recorded, host_reads = _record(function, example)
     _refuse_random(recorded)
     frozen = tuple((tensor, tensor.detach().clone()) for tensor in fold_masks(recorded))
     captured = _lift_captured(recorded, len(example))
     n_own = n_chain + n_uniform
     flat = [*example[:n_own], *captured, *example[n_own:]]
     functional = _functional(recorded, captured, n_own, flat)
-    body, prelude, n_constants = split_prelude(functional, n_own)
+    root = gather_loops(functional)
+    body, prelude, n_constants = split_prelude(functional, root, n_own)
     return ChainGraph(body, prelude, captured, frozen, host_reads, n_chain, n_uniform, n_constants)
 
 
@@ -184,10 +188,12 @@ def _canonicalise(pure: Recording, device: torch.device) -> None:
     graph.eliminate_dead_code()
 
 
-def split_prelude(recorded: Recording, n_own: int) -> tuple[fx.GraphModule, fx.GraphModule, int]:
+def split_prelude(
+    recorded: Recording, root: fx.GraphModule | dict[str, Any], n_own: int
+) -> tuple[fx.GraphModule, fx.GraphModule, int]:
     """Split off what depends on the inputs after the first ``n_own`` only: (body, prelude, values between them).
 
-    A node without any tensor input (``arange``, ``full``) goes where it is used.
+    ``root`` has what the graph's nodes get and call by name. A node without any tensor input (``arange``, ``full``) goes where it is used.
     """
     nodes = list(recorded.graph.nodes)
     placeholders = [n for n in nodes if n.op == "placeholder"]
@@ -202,7 +208,7 @@ def split_prelude(recorded: Recording, n_own: int) -> tuple[fx.GraphModule, fx.G
         elif node.op == "get_attr" or any(i in from_held for i in node.all_input_nodes):
             from_held.add(node)
     output = next(n for n in nodes if n.op == "output")
-    free = {n for n in nodes if n not in from_chain and n not in from_held and n.op == "call_function"}
+    free = {n for n in nodes if n not in from_chain and n not in from_held and n.op in ("call_function", "call_module")}
 
     def needs(user: fx.Node) -> bool:
         return user in from_chain or user is output or (user in free)
@@ -231,10 +237,13 @@ def split_prelude(recorded: Recording, n_own: int) -> tuple[fx.GraphModule, fx.G
             body_env[node] = body_graph.node_copy(node, lambda n: body_env[n])
     prelude_graph.output(tuple(prelude_env[n] for n in boundary))
     body_graph.output(fx.map_arg(output.args[0], lambda n: body_env[n]))
-    for part in (prelude_graph, body_graph):
-        part.eliminate_dead_code()
-        part.lint()
-    return fx.GraphModule(recorded.held, body_graph), fx.GraphModule(recorded.held, prelude_graph), len(boundary)
+    prelude, body = fx.GraphModule(root, prelude_graph), fx.GraphModule(root, body_graph)
+    for part in (prelude, body):
+        if part.graph.eliminate_dead_code():
+            part.delete_all_unused_submodules()
+            part.recompile()
+        part.graph.lint()
+    return body, prelude, len(boundary)
 
 
 def _replace_copy(graph: fx.Graph, node: fx.Node) -> None:
@@ -298,7 +307,9 @@ def peak_bytes(graph: fx.GraphModule, n_chain_inputs: int) -> int:
         value = node.meta.get("val")
         size = value.numel() * value.element_size() if node in per_chain and isinstance(value, Tensor) else 0
         live += size
+        loop = loop_of(node)
+        inside = peak_bytes(loop.body, loop.n_carry) if loop is not None and node in per_chain else 0
         expiring[last_use.get(node, position)] = expiring.get(last_use.get(node, position), 0) + size
-        peak = max(peak, live)
+        peak = max(peak, live + inside)
         live -= expiring.pop(position, 0)
     return peak

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 from compiled_ebm import sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.recorder import Recording
+from compiled_ebm.repetition import BEGIN
 
 __all__ = ["fold_masks"]
 
@@ -30,7 +31,8 @@ def fold_masks(recorded: Recording) -> tuple[Tensor, ...]:
     for node in list(graph.nodes):
         if node.op != "call_function":
             continue
-        if any(used in depends for used in node.all_input_nodes):
+        # what a loop makes of constants is not what one recorded round makes of them
+        if node.target is BEGIN or any(used in depends for used in node.all_input_nodes):
             depends.add(node)
         masks = _masks(node)
         tags = getattr(node.target, "tags", ())

@@ -118,4 +118,5 @@ _FORMS: dict[Any, Callable[..., Tensor | None]] = {
 
 def has_products(graph: fx.GraphModule) -> bool:
     """Whether the graph has an operation that :class:`ChainProducts` forms."""
-    return any(node.target in _FORMS for node in graph.graph.nodes)
+    parts = (part for part in graph.modules() if isinstance(part, fx.GraphModule))
+    return any(node.target in _FORMS for part in parts for node in part.graph.nodes)

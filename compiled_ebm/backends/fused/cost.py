@@ -13,7 +13,18 @@ import torch
 from compiled_ebm.backends.fused import cache, toolchain
 from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.backends.fused.plan import LONG_OPERATIONS
-from compiled_ebm.backends.fused.program import Dot, Input, Kind, Literal, Pointwise, Reduce, Role, TileProgram
+from compiled_ebm.backends.fused.program import (
+    Close,
+    Dot,
+    Input,
+    Kind,
+    Literal,
+    Open,
+    Pointwise,
+    Reduce,
+    Role,
+    TileProgram,
+)
 
 __all__ = ["Cost", "Products", "Rates", "as_time", "count", "live_bytes", "machine_rates"]
 
@@ -90,18 +101,22 @@ def as_time(ns: float) -> str:
 
 
 def count(program: TileProgram) -> Cost:
-    """Count the operations of a tile program."""
-    flops, normals, small, large = 0, 0, 0, 0
+    """Count the operations of a tile program, those in loops as often as they are done."""
+    flops, normals, small, large, times = 0, 0, 0, 0, 1
     functions: Counter[str] = Counter()
     for node in program.nodes:
-        if isinstance(node, Pointwise) and node.op in LONG_OPERATIONS:
-            functions[node.op] += node.size
+        if isinstance(node, Open):
+            times *= node.rounds
+        elif isinstance(node, Close):
+            times //= node.opened.rounds
+        elif isinstance(node, Pointwise) and node.op in LONG_OPERATIONS:
+            functions[node.op] += times * node.size
         elif isinstance(node, Pointwise) and node.kind is Kind.REAL:
-            flops += node.size
+            flops += times * node.size
         elif isinstance(node, Reduce) and node.kind is Kind.REAL:
-            flops += node.arg.size
+            flops += times * node.arg.size
         elif isinstance(node, Dot):
-            product = 2 * node.left.size * node.right.shape[1]
+            product = times * 2 * node.left.size * node.right.shape[1]
             flops += product
             if min(node.right.shape) < _SHORT:
                 small += product

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from compiled_ebm.backends.fused.expressions import COMBINE, EXPRESSIONS, literal, real
 from compiled_ebm.backends.fused.frame import FRAME
 from compiled_ebm.backends.fused.names import LETTER
-from compiled_ebm.backends.fused.plan import SMALL, Loop, Plan, Product, Section, plan
+from compiled_ebm.backends.fused.plan import SMALL, Closing, Loop, Opening, Plan, Product, Section, plan
 from compiled_ebm.backends.fused.program import (
     Dot,
     Ids,
@@ -34,6 +34,8 @@ from compiled_ebm.backends.fused.storage import Storage, is_constant, leaves_of,
 
 __all__ = ["Kernel", "emit"]
 
+_NUMBERS = 8
+"""Whole numbers that every launch passes; the rounds of the repetitions follow."""
 _BLOCK = 12
 """Results of a product that are in registers at once: with the operand and a broadcast they leave AVX2 none to spare,
 and hide the latency of the multiply-add on both."""
@@ -50,6 +52,7 @@ class Kernel:
         scratch: Vectors of reals, and int64 vectors, that a thread needs.
         weights: For every packed table of constants: the constant's position and, for each entry, its index.
         constants: Positions of the constants that are read as they are.
+        rounds: How often each repetition is done: the source is the same for any number.
     """
 
     source: str
@@ -57,6 +60,7 @@ class Kernel:
     scratch: tuple[int, int]
     weights: tuple[tuple[int, NDArray[np.int64]], ...]
     constants: tuple[int, ...]
+    rounds: tuple[int, ...]
 
 
 def emit(program: TileProgram) -> Kernel:
@@ -96,6 +100,7 @@ class _Emitter:
         self._names: dict[int, str] = {}
         self._line = ""
         self._wide = planned.wide
+        self._rounds: list[int] = []
 
     # -- references --------------------------------------------------------------------------------------------------
 
@@ -212,6 +217,10 @@ class _Emitter:
                 self._emit_loop(group)
             elif isinstance(group, Product):
                 self._emit_product(group.node)
+            elif isinstance(group, Opening):
+                self._emit_opening(group)
+            elif isinstance(group, Closing):
+                self._emit_closing(group)
             else:
                 self._emit_draw(group.node)
         self._emit_outputs()
@@ -222,6 +231,7 @@ class _Emitter:
             scratch=(self._storage.size[Kind.REAL], self._storage.size[Kind.INT]),
             weights=tuple(self._weights),
             constants=tuple(sorted(self._constants)),
+            rounds=tuple(self._rounds),
         )
 
     def _find_needed(self) -> NDArray[np.bool_]:
@@ -468,17 +478,50 @@ class _Emitter:
         owners = distinct(self._owner[ids.reshape(-1)])
         return len(owners) == 1 and is_constant(self._nodes[owners[0]])
 
+    # -- repetitions: a carry stands in variables, or in a place of its own, and a round ends with its new values
+
+    def _emit_opening(self, group: Opening) -> None:
+        self._line = ""
+        for carry in group.carries:
+            index = self._index_of(carry)
+            if self._wide[index]:
+                where = self._places(carry.start)
+                self._copy(carry, where, self._storage.slots[index])
+                continue
+            for i, start in zip(carry.ids.tolist(), carry.start.tolist(), strict=True):
+                self._names[i] = f"q{i}"
+                self._out(f"{carry.kind.value} q{i} = {self._element(start)};")
+        k = len(self._rounds)
+        self._rounds.append(group.node.rounds)
+        self._out.open(f"for (long long round{k} = 0; round{k} < rounds{k}; ++round{k})")
+        carried = {i for carry in group.carries for i in carry.ids.tolist()}
+        for i in self._storage.mirrors:
+            if i in carried:
+                self._mirror(i)
+
+    def _emit_closing(self, group: Closing) -> None:
+        self._replace([(carry, carry.next) for carry in group.node.carries])
+        self._out.close()
+        self._line = ""
+        for result in group.results:
+            for i, now in zip(result.ids.tolist(), result.carry.ids.tolist(), strict=True):
+                if now in self._names:
+                    self._names[i] = self._names[now]
+                if i in self._storage.mirrors:
+                    self._mirror(i)
+
     # -- the end of the step -----------------------------------------------------------------------------------------
 
     def _emit_outputs(self) -> None:
-        """The new state takes the place of the old one; where it holds parts of the old one, through variables."""
-        leaves = leaves_of(self._program)
+        """The new state takes the place of the old one."""
+        outputs = self._program.outputs
+        self._replace([(leaf, outputs[k]) for k, leaf in sorted(leaves_of(self._program).items())])
+
+    def _replace(self, pairs: list[tuple[Node, Ids]]) -> None:
+        """New values take the place of old ones, all at once; where they are parts of the old, through variables."""
         new: list[tuple[str, str, Kind]] = []
-        wide: list[tuple[Input, Ids]] = []
-        for position, ids in enumerate(self._program.outputs):
-            leaf = leaves.get(position)
-            if leaf is None:
-                continue
+        wide: list[tuple[Node, Ids]] = []
+        for leaf, ids in pairs:
             index = self._index_of(leaf)
             if self._wide[index]:
                 wide.append((leaf, ids))
@@ -500,18 +543,22 @@ class _Emitter:
         for target, _, _ in new:
             self._out(f"{target} = n_{target};")
 
-    def _from(self, leaf: Input, ids: Ids) -> NDArray[np.int64] | None:
-        """Where the elements of the leaf's next value stand, or None if that is where they belong."""
+    def _places(self, ids: Ids) -> NDArray[np.int64]:
+        """Where the elements stand in memory; those that do not are put there."""
         for i in ids.tolist():
             if int(self._owner[i]) not in self._storage.slots and i not in self._storage.mirrors:
                 self._storage.add_mirror(i)
                 self._mirror(i)
-        where = np.array([self._storage.place(i) for i in ids.tolist()], dtype=np.int64)
+        return np.array([self._storage.place(i) for i in ids.tolist()], dtype=np.int64)
+
+    def _from(self, leaf: Node, ids: Ids) -> NDArray[np.int64] | None:
+        """Where the elements of the leaf's next value stand, or None if that is where they belong."""
+        where = self._places(ids)
         at_home = bool((where == self._storage.slots[self._index_of(leaf)] + np.arange(leaf.size)).all())
         return None if at_home else where
 
     def _is_overwritten(
-        self, leaf: Input, where: NDArray[np.int64], moves: list[tuple[Input, NDArray[np.int64]]]
+        self, leaf: Node, where: NDArray[np.int64], moves: list[tuple[Node, NDArray[np.int64]]]
     ) -> bool:
         """Whether what the leaf takes stands where some leaf's next value goes."""
         for other, _ in moves:
@@ -520,12 +567,12 @@ class _Emitter:
                 return True
         return False
 
-    def _staged(self, leaf: Input, where: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _staged(self, leaf: Node, where: NDArray[np.int64]) -> NDArray[np.int64]:
         start = self._storage.grow(leaf)
         self._copy(leaf, where, start)
         return start + np.arange(leaf.size)
 
-    def _copy(self, leaf: Input, where: NDArray[np.int64], start: int) -> None:
+    def _copy(self, leaf: Node, where: NDArray[np.int64], start: int) -> None:
         self._out.open(f"for (long i = 0; i < {leaf.size}; ++i)")
         self._store(leaf.kind, f"{start} + i", self._load(leaf.kind, self._index(where, (leaf.size,), "i")))
         self._out.close()
@@ -568,6 +615,8 @@ class _Emitter:
             head(f"const {lane_type}* const c{position} = (const {lane_type}*)arrays[{first_constant + k}];")
         for k in range(len(self._weights)):
             head(f"const real* const w{k} = (const real*)arrays[{first_constant + len(self._constants) + k}];")
+        for k in range(len(self._rounds)):
+            head(f"const long long rounds{k} = numbers[{_NUMBERS + k}];  // of repetition {k}")
         begin = _Text(depth=3)
         for node in of[Role.STEP]:
             begin(f"const I {self._names[node.first]} = iset(first_step + s);")

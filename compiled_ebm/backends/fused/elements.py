@@ -11,7 +11,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiled_ebm.backends.fused.program import Dot, Ids, Input, Kind, Literal, Node, Pointwise, Reduce, Role, distinct
+from compiled_ebm.backends.fused.program import (
+    Carried,
+    Carry,
+    Close,
+    Dot,
+    Ids,
+    Input,
+    Kind,
+    Literal,
+    Node,
+    Open,
+    Pointwise,
+    Reduce,
+    Role,
+    distinct,
+)
 from compiled_ebm.backends.fused.rewrites import rewritten, rewritten_reduction
 
 __all__ = ["Elements", "Order", "Value", "kind_of"]
@@ -69,6 +84,8 @@ class Elements:
         self._seen: dict[tuple[object, ...], Node] = {}
         self._constant: list[bool] = []
         self._orders: dict[bytes, tuple[Order, slice]] = {}
+        self._loops: list[tuple[Open, list[Carry], dict[tuple[object, ...], Node]]] = []
+        """The loops that are open, each with what was there to be shared before it."""
 
     @property
     def size(self) -> int:
@@ -230,6 +247,35 @@ class Elements:
         """What :meth:`keep_order` was told of these indices."""
         return self._orders.get(places.ids.contiguous().numpy().tobytes())
 
+    # -- loops -------------------------------------------------------------------------------------------------------
+
+    def open(self, rounds: int, starts: Sequence[Value]) -> list[Value]:
+        """Begin a loop; the values of its carry inside a round."""
+        opened = Open(self._count, 0, Kind.REAL, rounds=rounds, origin=self.origin)
+        self._append(opened)
+        carries: list[Carry] = []
+        for start in starts:
+            ids = np.ascontiguousarray(start.ids.reshape(-1).numpy())
+            carries.append(Carry(self._count, ids.size, start.kind, start=ids, origin=self.origin))
+            self._add(carries[-1])
+        self._loops.append((opened, carries, self._seen))
+        self._seen = dict(self._seen)  # what a round makes is no common subexpression of what comes after the loop
+        return [s.moved(torch.from_numpy(c.ids).reshape(s.shape)) for s, c in zip(starts, carries, strict=True)]
+
+    def close(self, nexts: Sequence[Value]) -> list[Value]:
+        """End the loop that was opened last, with what a round makes of the carry; the carry after the last round."""
+        opened, carries, self._seen = self._loops.pop()
+        for carry, value in zip(carries, nexts, strict=True):
+            assert carry.kind is value.kind or not carry.size
+            carry.next = np.ascontiguousarray(value.ids.reshape(-1).numpy())
+        self._append(Close(self._count, 0, Kind.REAL, opened=opened, carries=tuple(c for c in carries if c.size)))
+        results: list[Value] = []
+        for carry, value in zip(carries, nexts, strict=True):
+            result = Carried(self._count, carry.size, carry.kind, carry=carry)
+            self._add(result)
+            results.append(value.moved(torch.from_numpy(result.ids).reshape(value.shape)))
+        return results
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _owners(self, ids: Ids) -> list[int]:
@@ -240,13 +286,16 @@ class Elements:
         for node in self.nodes[len(self._constant) : index + 1]:
             operands = node.operands()
             made = isinstance(node, Literal) or (isinstance(node, Input) and node.role is Role.CONSTANT)
-            made = made or (bool(operands) and all(self._constant[o] for ids in operands for o in self._owners(ids)))
+            if isinstance(node, (Pointwise, Reduce, Dot)):
+                made = all(self._constant[o] for ids in operands for o in self._owners(ids))
             self._constant.append(made)
         return self._constant[index]
 
     def _add(self, node: Node) -> None:
-        if not node.size:
-            return
+        if node.size:
+            self._append(node)
+
+    def _append(self, node: Node) -> None:
         self.nodes.append(node)
         self._firsts.append(node.first)
         self._count += node.size

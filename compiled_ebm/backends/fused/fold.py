@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compiled_ebm.backends.fused.program import (
+    Dot,
     Ids,
     Input,
     Literal,
@@ -53,7 +54,9 @@ def fold_constants(program: TileProgram, n_constants: int) -> Folded:
     folded: list[int] = []
     for i, node in enumerate(program.nodes):
         operands = node.operands()
-        if operands and all(all(known[o] for o in distinct(owner[ids.reshape(-1)]).tolist()) for ids in operands):
+        if isinstance(node, (Pointwise, Reduce, Dot)) and all(
+            all(known[o] for o in distinct(owner[ids.reshape(-1)]).tolist()) for ids in operands
+        ):
             known[i] = True
             folded.append(i)
     used = set()

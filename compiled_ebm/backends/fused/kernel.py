@@ -130,7 +130,8 @@ class ChainKernel:
             (0, 0, 0) if keep is None else (keep.thin, keep.thin - keep.phase % keep.thin, keep.x.shape[1])
         )
         n_hyper = 0 if table is None else table.shape[1]
-        numbers = (ctypes.c_longlong * 8)(int(chains.seed), first_step, n_steps, n_hyper, n_tiles, thin, until, n_kept)
+        given = (int(chains.seed), first_step, n_steps, n_hyper, n_tiles, thin, until, n_kept, *self.kernel.rounds)
+        numbers = (ctypes.c_longlong * len(given))(*given)
         next_tile = ctypes.c_longlong(0)
         busy = int(self.cost.rough_ns() * chains.ids.shape[0] * n_steps / _WAKING_NS)
         n_threads = max(1, min(n_threads, n_tiles, busy))

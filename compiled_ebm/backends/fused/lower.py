@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from compiled_ebm.backends.fused.elements import Elements, Value, kind_of
 from compiled_ebm.backends.fused.names import input_names
 from compiled_ebm.backends.fused.operations import MOVES, ROWS, Unsupported, as_value
-from compiled_ebm.backends.fused.program import Input, Kind, Node, Role, TileProgram, is_transpose
+from compiled_ebm.backends.fused.program import Close, Input, Kind, Node, Open, Role, TileProgram, is_transpose
 from compiled_ebm.backends.fused.quadratics import merge_products
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.loopgraph import Rounds, loop_of
 from compiled_ebm.recorder import Recording, record
 from compiled_ebm.sourcelines import line_of_node
 from compiled_ebm.trace import ChainProgram
@@ -163,7 +165,8 @@ class _Lowering:
             if node.op == "output":
                 return args[0]
             self._elements.origin = origin or line_of_node(node)
-            values[node] = self._call(node, args, dict(kwargs))
+            loop = loop_of(node)
+            values[node] = self._repeated(loop, args) if loop is not None else self._call(node, args, dict(kwargs))
             if self._elements.size > _MOST_ELEMENTS:
                 raise UnsupportedEnergyError(
                     f"energy: more than {_MOST_ELEMENTS:,} elements a chain-step at {self._elements.origin}, too many "
@@ -194,6 +197,11 @@ class _Lowering:
                 "use backend='inductor' or 'auto', or write it with other operations"
             ) from error
         return self.run(inner, inputs, origin)
+
+    def _repeated(self, loop: Rounds, given: Sequence[Any]) -> list[Value]:
+        carry = self._elements.open(loop.rounds, [as_value(self._elements, v) for v in given[: loop.n_carry]])
+        new = self.run(loop.body, [*carry, *given[loop.n_carry :]])
+        return self._elements.close([as_value(self._elements, v) for v in new])
 
     def _with_indices(self, target: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Captured integer tensors in the place of an index become what they hold."""
@@ -295,12 +303,28 @@ def _live(nodes: Sequence[Node], outputs: Sequence[NDArray[np.int64]]) -> list[N
     needed = np.zeros(total, dtype=bool)
     for ids in outputs:
         needed[ids] = True
+
+    def wanted(node: Node) -> bool:
+        always = isinstance(node, Input) and node.role in (Role.STATE, Role.FAILED)
+        return always or bool(needed[node.first : node.first + node.size].any())
+
+    has_loops = any(isinstance(node, Open) for node in nodes)
+    while True:
+        before = needed.sum()
+        for node in reversed(nodes):
+            if wanted(node):
+                for operand in node.operands():
+                    needed[operand.reshape(-1)] = True
+        if not has_loops or needed.sum() == before:  # what a carry needs is made after it: one look may not do
+            break
     kept: list[Node] = []
+    closed: dict[Open, Close] = {}
     for node in reversed(nodes):
-        wanted = needed[node.first : node.first + node.size]
-        if not wanted.any() and not (isinstance(node, Input) and node.role in (Role.STATE, Role.FAILED)):
-            continue
-        kept.append(node)
-        for operand in node.operands():
-            needed[operand.reshape(-1)] = True
+        if isinstance(node, Close):
+            carries = tuple(carry for carry in node.carries if wanted(carry))
+            if carries:
+                kept.append(replace(node, carries=carries))
+                closed[node.opened] = node
+        elif node in closed if isinstance(node, Open) else wanted(node):
+            kept.append(node)
     return kept[::-1]

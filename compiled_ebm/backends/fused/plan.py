@@ -3,6 +3,9 @@
 Small programs are straight-line code. In others, nodes of more than a few elements are loops over their elements. A
 node goes into the first loop of its size that it may be in: an operand that stands at the same place of the loop is a
 variable of the loop's body; anything else must have been finished before, and is read from memory.
+
+A repetition, the transition's own loop, is a stretch of groups between an opening and a closing one; no node is moved
+into it or out of it.
 """
 
 from __future__ import annotations
@@ -11,11 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from compiled_ebm.backends.fused.program import (
+    Carried,
+    Carry,
+    Close,
     Dot,
     Ids,
     Input,
     Literal,
     Node,
+    Open,
     Pointwise,
     Reduce,
     Role,
@@ -23,12 +30,12 @@ from compiled_ebm.backends.fused.program import (
     distinct,
 )
 
-__all__ = ["LONG_OPERATIONS", "Draw", "Loop", "Plan", "Product", "RowReduce", "Section", "plan"]
+__all__ = ["LONG_OPERATIONS", "Closing", "Draw", "Loop", "Opening", "Plan", "Product", "RowReduce", "Section", "plan"]
 
 STRAIGHT_LINE = 1500
 """Statements of a program that has no loops at all: what a compiler takes in a fraction of a second."""
 _CARRIED = 8
-"""Statements that an element of the state costs: it is loaded, stored, kept, and alive all the while."""
+"""Statements that an element of the state or of a carry costs: it is loaded, stored, kept, and alive all the while."""
 _LONG = 20
 LONG_OPERATIONS = frozenset(
     "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfcx "
@@ -77,7 +84,23 @@ class Draw:
     node: Input
 
 
-Group = Section | Loop | Product | Draw
+@dataclass(eq=False)
+class Opening:
+    """A repetition begins: its carries get what they start with."""
+
+    node: Open
+    carries: list[Carry] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Closing:
+    """A round ends: its carries get their new values; after the last, they are what the loop gives."""
+
+    node: Close
+    results: list[Carried] = field(default_factory=list)
+
+
+Group = Section | Loop | Product | Draw | Opening | Closing
 
 
 @dataclass(frozen=True)
@@ -114,7 +137,7 @@ def _statements(node: Node) -> int:
         return node.size * (_LONG if node.op in LONG_OPERATIONS else 1)
     if isinstance(node, Reduce):
         return node.arg.size
-    if isinstance(node, Input) and node.role in (Role.STATE, Role.CHAIN_KWARG):
+    if isinstance(node, Carry) or (isinstance(node, Input) and node.role in (Role.STATE, Role.CHAIN_KWARG)):
         return _CARRIED * node.size
     return node.left.size * node.right.shape[1] if isinstance(node, Dot) else 0
 
@@ -136,9 +159,15 @@ class _Planner:
         self._flat = flat
         self._group_of: dict[int, int] = {}
         """Where a node is made; inputs and literals are there from the start."""
+        self._open: list[Opening | None] = [None]
+        """The repetitions that are open."""
+        self._within: list[Opening | None] = []
+        """For each group, the innermost repetition that it stands in."""
 
     def place(self, index: int, node: Node) -> None:
-        if isinstance(node, Input):
+        if isinstance(node, (Open, Carry, Close, Carried)):
+            self._repetition(index, node)
+        elif isinstance(node, Input):
             if node.role in (Role.NORMALS, Role.UNIFORMS) and self._wide[index]:
                 self._group_of[index] = self._append(Draw(node))
         elif isinstance(node, Literal):
@@ -162,9 +191,38 @@ class _Planner:
         else:
             self._group_of[index] = self._section(node)
 
+    def _repetition(self, index: int, node: Open | Carry | Close | Carried) -> None:
+        if isinstance(node, Open):
+            opening = Opening(node)
+            self._append(opening)
+            self._open.append(opening)
+        elif isinstance(node, Carry):
+            opened = self._open[-1]
+            assert opened is not None
+            opened.carries.append(node)
+            self._group_of[index] = self.groups.index(opened)
+        elif isinstance(node, Close):
+            self._open.pop()
+            self._append(Closing(node))
+        else:
+            g, closing = next(
+                (g, group)
+                for g, group in enumerate(self.groups)
+                if isinstance(group, Closing) and node.carry in group.node.carries
+            )
+            closing.results.append(node)
+            self._group_of[index] = g
+
     def _append(self, group: Group) -> int:
         self.groups.append(group)
+        self._within.append(self._open[-1])
         return len(self.groups) - 1
+
+    def _from(self, first: int) -> Iterator[tuple[int, Group]]:
+        """The groups from here on that stand in the repetition that is open."""
+        for g in range(first, len(self.groups)):
+            if self._within[g] is self._open[-1]:
+                yield g, self.groups[g]
 
     def _owners(self, ids: Ids) -> Iterator[int]:
         yield from distinct(self._owner[ids.reshape(-1)]).tolist()
@@ -179,8 +237,7 @@ class _Planner:
             for o in self._owners(ids):
                 made = self._group_of.get(o, -1)
                 first = max(first, made if made >= 0 and isinstance(self.groups[made], Section) else made + 1)
-        for g in range(first, len(self.groups)):
-            group = self.groups[g]
+        for g, group in self._from(first):
             if isinstance(group, Section):
                 group.nodes.append(node)
                 return g
@@ -193,13 +250,12 @@ class _Planner:
                 after = max(after, self._group_of[owners[0]])
             else:
                 after = max(after, self._finished(ids))
-        for g in range(after, len(self.groups)):
-            group = self.groups[g]
-            if isinstance(group, Loop) and group.size == size:
-                break
-        else:
-            group, g = Loop(size), self._append(Section())
-            self.groups[g] = group
+        fitting = (g for g, other in self._from(after) if isinstance(other, Loop) and other.size == size)
+        g = next(fitting, -1)
+        if g < 0:
+            g = self._append(Loop(size))
+        group = self.groups[g]
+        assert isinstance(group, Loop)
         (group.row_reduces if isinstance(item, RowReduce) else group.nodes).append(item)  # type: ignore[arg-type]
         return g
 

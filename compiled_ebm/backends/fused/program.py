@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = [
+    "Carried",
+    "Carry",
+    "Close",
     "Dot",
     "Ids",
     "Input",
     "Kind",
     "Literal",
     "Node",
+    "Open",
     "Pointwise",
     "Reduce",
     "Role",
@@ -128,12 +132,52 @@ class Dot(Node):
         return (self.left, self.right)
 
 
+@dataclass(eq=False)
+class Open(Node):
+    """A loop begins: what stands between here and its :class:`Close` is done ``rounds`` times. It has no elements."""
+
+    rounds: int
+
+
+@dataclass(eq=False)
+class Carry(Node):
+    """What a round gets from the one before: ``start`` in the first, then the ``next`` that was made last.
+
+    All carries of a loop follow its :class:`Open`, and take their new values at once.
+    """
+
+    start: Ids
+    next: Ids = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def operands(self) -> tuple[Ids, ...]:
+        return (self.start, self.next)
+
+
+@dataclass(eq=False)
+class Close(Node):
+    """The loop of ``carries`` ends. It has no elements."""
+
+    opened: Open
+    carries: tuple[Carry, ...]
+
+
+@dataclass(eq=False)
+class Carried(Node):
+    """A carry after the last round: all that can be read of a loop from outside."""
+
+    carry: Carry
+
+    def operands(self) -> tuple[Ids, ...]:
+        return (self.carry.ids,)
+
+
 @dataclass(frozen=True)
 class TileProgram:
     """One step of one chain.
 
     Args:
-        nodes: In an order in which every operand is made before it is used.
+        nodes: In an order in which every operand is made before it is used, but for the ``next`` of a carry. What is
+            made between an :class:`Open` and its :class:`Close` is read there alone.
         outputs: The elements of each new state leaf, and last of ``failed_at``; flat.
         real_bits: 32 or 64, the width of real lanes.
         frozen: Captured integer tensors whose values the program has taken as indices: (constant's position, values).

@@ -7,7 +7,21 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from compiled_ebm.backends.fused.program import Dot, Input, Kind, Literal, Pointwise, Reduce, Role, TileProgram
+from compiled_ebm.backends.fused.program import (
+    Carried,
+    Carry,
+    Close,
+    Dot,
+    Input,
+    Kind,
+    Literal,
+    Node,
+    Open,
+    Pointwise,
+    Reduce,
+    Role,
+    TileProgram,
+)
 
 __all__ = ["OPERATIONS", "interpret"]
 
@@ -98,30 +112,57 @@ def interpret(program: TileProgram, inputs: Mapping[tuple[Role, int], Tensor]) -
     total = max(node.first + node.size for node in program.nodes)
     for kind in Kind:
         values[kind] = torch.zeros((total, chains), dtype=_DTYPES.get(kind, real))
-    kinds: dict[int, Kind] = {}
-    owner = program.owner()
+    nodes, owner = program.nodes, program.owner()
+    ends = {node.opened: index for index, node in enumerate(nodes) if isinstance(node, Close)}
 
     def read(ids: Tensor) -> Tensor:
-        kind = kinds[int(owner[int(ids.reshape(-1)[0])])]
+        kind = nodes[int(owner[int(ids.reshape(-1)[0])])].kind
         return values[kind][ids]
 
-    for index, node in enumerate(program.nodes):
-        kinds[index] = node.kind
-        if isinstance(node, Input):
-            given = inputs[node.role, node.position]
-            result = given if given.ndim == 2 else given.unsqueeze(1).expand(-1, chains)
-        elif isinstance(node, Literal):
-            result = torch.from_numpy(node.values).unsqueeze(1).expand(-1, chains)
-        elif isinstance(node, Pointwise):
-            args = [read(torch.from_numpy(a)) for a in node.args]
-            result = args[0].to(_CASTS[node.op[-1]]) if "_to_" in node.op else OPERATIONS[node.op](*args)
-        elif isinstance(node, Reduce):
-            result = _REDUCTIONS[node.op](read(torch.from_numpy(node.arg)))
-        elif isinstance(node, Dot):
-            left, right = read(torch.from_numpy(node.left)), read(torch.from_numpy(node.right))
-            result = torch.einsum("mkc,knc->mnc", left, right).reshape(node.size, chains)
-        else:
-            raise TypeError(f"unknown node {node}")
+    def write(node: Node, result: Tensor) -> None:
         table = values[node.kind]
         table[node.first : node.first + node.size] = result.to(table.dtype)
+
+    def run(first: int, last: int) -> None:
+        index = first
+        while index < last:
+            opened = nodes[index]
+            if isinstance(opened, Open):
+                end = ends[opened]
+                repeat(opened.rounds, index + 1, end)
+                index = end
+            elif not isinstance(opened, Carry):
+                write(opened, evaluate(opened))
+            index += 1
+
+    def repeat(rounds: int, first: int, end: int) -> None:
+        carries = nodes[end].carries  # type: ignore[attr-defined]
+        now = [read(torch.from_numpy(carry.start)) for carry in carries]
+        for _ in range(rounds):
+            for carry, value in zip(carries, now, strict=True):
+                write(carry, value)
+            run(first, end)
+            now = [read(torch.from_numpy(carry.next)) for carry in carries]
+        for carry, value in zip(carries, now, strict=True):
+            write(carry, value)
+
+    def evaluate(node: Node) -> Tensor:
+        if isinstance(node, Input):
+            given = inputs[node.role, node.position]
+            return given if given.ndim == 2 else given.unsqueeze(1).expand(-1, chains)
+        if isinstance(node, Literal):
+            return torch.from_numpy(node.values).unsqueeze(1).expand(-1, chains)
+        if isinstance(node, Pointwise):
+            args = [read(torch.from_numpy(a)) for a in node.args]
+            return args[0].to(_CASTS[node.op[-1]]) if "_to_" in node.op else OPERATIONS[node.op](*args)
+        if isinstance(node, Reduce):
+            return _REDUCTIONS[node.op](read(torch.from_numpy(node.arg)))
+        if isinstance(node, Dot):
+            left, right = read(torch.from_numpy(node.left)), read(torch.from_numpy(node.right))
+            return torch.einsum("mkc,knc->mnc", left, right).reshape(node.size, chains)
+        if isinstance(node, Carried):
+            return read(torch.from_numpy(node.carry.ids))
+        raise TypeError(f"unknown node {node}")
+
+    run(0, len(nodes))
     return [read(torch.from_numpy(ids)) for ids in program.outputs]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from compiled_ebm.backends.fused.plan import SMALL, Draw, Group, Loop, Plan, Product, Section
+from compiled_ebm.backends.fused.plan import SMALL, Closing, Draw, Group, Loop, Opening, Plan, Product, Section
 from compiled_ebm.backends.fused.program import (
+    Carried,
+    Carry,
     Dot,
     Ids,
     Input,
@@ -19,6 +21,7 @@ from compiled_ebm.backends.fused.program import (
     TileProgram,
     distinct,
 )
+from compiled_ebm.backends.fused.repetition import extend_lives, stretches
 
 __all__ = ["Storage", "is_constant", "leaves_of", "reads"]
 
@@ -84,7 +87,7 @@ class Storage:
         for ids in self._program.outputs:
             note(ids, None, None)
         for i, node in enumerate(self._nodes):
-            if self._wide[i] and isinstance(node, (Input, Dot)) and not is_constant(node):
+            if self._wide[i] and isinstance(node, (Input, Dot, Carry, Carried)) and not is_constant(node):
                 stored.add(i)
         return stored
 
@@ -99,6 +102,7 @@ class Storage:
         for ids in self._program.outputs:
             for o in distinct(self._owner[ids]).tolist():
                 last[o] = end
+        extend_lives(self._nodes, self._owner, self._plan, self.group_of, last)
         free: dict[Kind, list[tuple[int, int]]] = {Kind.REAL: [], Kind.INT: []}
         for i, node in enumerate(self._nodes):
             if i in self.stored and isinstance(node, Input):
@@ -116,6 +120,9 @@ class Storage:
                 if i not in self.stored or i in self.slots:
                     continue
                 node = self._nodes[i]
+                if isinstance(node, Carried):
+                    self.slots[i] = self.slots[int(self._owner[node.carry.first])]
+                    continue
                 if i in in_place:
                     self.slots[i] = self.slots[in_place[i]]
                     continue
@@ -138,19 +145,30 @@ class Storage:
 
     def _in_place(self) -> dict[int, int]:
         """Results that may be written over the state that they replace: nothing reads that state afterwards."""
+        groups, outputs = self._plan.groups, self._program.outputs
+        leaves = leaves_of(self._program)
+        found = self._replacing([(leaf, outputs[k]) for k, leaf in leaves.items()], outputs, 0, len(groups))
+        for first, stop in stretches(self._plan):
+            carries = groups[first].carries  # type: ignore[union-attr]
+            found |= self._replacing([(c, c.next) for c in carries], [c.next for c in carries], first, stop)
+        return found
+
+    def _replacing(
+        self, pairs: Sequence[tuple[Node, Ids]], nexts: Sequence[Ids], first: int, stop: int
+    ) -> dict[int, int]:
+        """The same for (old, new) pairs whose new values are made in groups ``first .. stop``, and taken at the end."""
         found: dict[int, int] = {}
         groups = self._plan.groups
-        for position, leaf in leaves_of(self._program).items():
-            ids, old = self._program.outputs[position], int(self._owner[leaf.first])
-            owner = int(self._owner[int(ids[0])])
+        for leaf, ids in pairs:
+            old, owner = int(self._owner[leaf.first]), int(self._owner[int(ids[0])])
             node, group = self._nodes[owner], self.group_of.get(owner)
             if not self._wide[old] or not isinstance(group, Loop) or node.size != leaf.size or owner in found:
                 continue
-            if not bool((ids == node.ids).all()):
+            made = groups.index(group)
+            if not bool((ids == node.ids).all()) or not first <= made < stop:
                 continue
-            later = groups[groups.index(group) + 1 :]
-            others = [ids for k, ids in enumerate(self._program.outputs) if k != position]
-            later_reads = [r for g in later for r, _ in reads(g)] + others
+            later_reads = [r for g in groups[made + 1 : stop] for r, _ in reads(g)]
+            later_reads += [other for other in nexts if other is not ids]
             if any((self._owner[r.reshape(-1)] == old).any() for r in later_reads):
                 continue
             if self._may_replace(old, group, node):
@@ -200,7 +218,7 @@ class Storage:
         in_memory = np.array([o in self.stored for o in range(len(self._nodes))])
         for group in self._plan.groups:
             for ids, _ in reads(group):
-                if isinstance(group, Section):
+                if isinstance(group, (Section, Opening, Closing)):
                     continue
                 flat = ids.reshape(-1)
                 if (flat == flat[0]).all() and not isinstance(group, Product):
@@ -236,6 +254,10 @@ def reads(group: Group) -> list[tuple[Ids, int | None]]:
         return [(group.node.left, None), (group.node.right, None)]
     if isinstance(group, Draw):
         return []
+    if isinstance(group, Opening):
+        return [(carry.start, None) for carry in group.carries]
+    if isinstance(group, Closing):
+        return [(carry.next, None) for carry in group.node.carries]
     found: list[tuple[Ids, int | None]] = []
     for node in group.nodes:
         if isinstance(node, Reduce) and node.arg.shape[1] > SMALL:
@@ -251,12 +273,17 @@ def _groups_of(program: TileProgram, planned: Plan) -> dict[int, Group]:
     owner = program.owner()
     found: dict[int, Group] = {}
     for group in planned.groups:
-        if isinstance(group, (Section, Loop)):
-            for node in group.nodes:
-                found[int(owner[node.first])] = group
-        else:
-            found[int(owner[group.node.first])] = group
+        for node in _made(group):
+            found[int(owner[node.first])] = group
     return found
+
+
+def _made(group: Group) -> Sequence[Node]:
+    if isinstance(group, (Section, Loop)):
+        return group.nodes
+    if isinstance(group, Opening):
+        return group.carries
+    return group.results if isinstance(group, Closing) else [group.node]
 
 
 def leaves_of(program: TileProgram) -> dict[int, Input]:
