@@ -193,7 +193,8 @@ def split_prelude(
 ) -> tuple[fx.GraphModule, fx.GraphModule, int]:
     """Split off what depends on the inputs after the first ``n_own`` only: (body, prelude, values between them).
 
-    ``root`` has what the graph's nodes get and call by name. A node without any tensor input (``arange``, ``full``) goes where it is used.
+    ``root`` has what the graph's nodes get and call by name. A node without any tensor input (``arange``, ``full``)
+    goes where it is used.
     """
     nodes = list(recorded.graph.nodes)
     placeholders = [n for n in nodes if n.op == "placeholder"]

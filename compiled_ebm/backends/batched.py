@@ -14,8 +14,10 @@ from compiled_ebm.backends.base import Chains
 from compiled_ebm.backends.noise import draw_noise
 from compiled_ebm.chaingraph import split_prelude
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.loopgraph import gather_loops
 from compiled_ebm.products import ChainProducts
 from compiled_ebm.recorder import Recording, record
+from compiled_ebm.repetition import recorded_once
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
 
@@ -97,13 +99,13 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
 
     flat = _flat(advance, example)
     _materialise_scatter_targets(flat.graph)
-    step, layout, _ = split_prelude(flat, len(example) - program.step.n_constants)
+    step, layout, _ = split_prelude(flat, gather_loops(flat), len(example) - program.step.n_constants)
     return BatchedStep(step, layout)
 
 
 def _flat(function: Callable[..., Any], example: Sequence[Tensor]) -> Recording:
     try:
-        with torch.no_grad(), _no_vmap_fallback():
+        with torch.no_grad(), _no_vmap_fallback(), recorded_once():
             # preserve_format: the graph is specialised to the strides it will be called with
             return record(function, [t.clone() for t in example])
     except RuntimeError as error:

@@ -108,10 +108,7 @@ def _lower(
         if role is Role.CONSTANT and value.ids.numel() and position not in views
     }
     lowering = _Lowering(elements, constants, firsts)
-    outputs = [
-        as_value(elements, out).ids.reshape(-1).numpy()
-        for out in lowering.run(Recording(body.graph, dict(body.named_buffers())), inputs)
-    ]
+    outputs = [as_value(elements, out).ids.reshape(-1).numpy() for out in lowering.run(_recording(body), inputs)]
     return TileProgram(
         nodes=tuple(_live(merge_products(_live(elements.nodes, outputs), outputs), outputs)),
         outputs=tuple(np.ascontiguousarray(ids) for ids in outputs),
@@ -120,6 +117,10 @@ def _lower(
         equal=tuple(equal),
         transposed=tuple(transposed),
     )
+
+
+def _recording(module: fx.GraphModule) -> Recording:
+    return Recording(module.graph, dict(module.named_buffers()))
 
 
 def _twins(constants: Sequence[Tensor], position: int) -> tuple[int | None, int | None]:
@@ -200,7 +201,7 @@ class _Lowering:
 
     def _repeated(self, loop: Rounds, given: Sequence[Any]) -> list[Value]:
         carry = self._elements.open(loop.rounds, [as_value(self._elements, v) for v in given[: loop.n_carry]])
-        new = self.run(loop.body, [*carry, *given[loop.n_carry :]])
+        new = self.run(_recording(loop.body), [*carry, *given[loop.n_carry :]])
         return self._elements.close([as_value(self._elements, v) for v in new])
 
     def _with_indices(self, target: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -9,7 +9,20 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from compiled_ebm.backends.fused.program import Dot, Ids, Input, Kind, Literal, Node, Pointwise, Reduce, Role, distinct
+from compiled_ebm.backends.fused.program import (
+    Close,
+    Dot,
+    Ids,
+    Input,
+    Kind,
+    Literal,
+    Node,
+    Open,
+    Pointwise,
+    Reduce,
+    Role,
+    distinct,
+)
 
 __all__ = ["merge_products"]
 
@@ -42,10 +55,22 @@ class _Form:
         self._owner = np.full(self._next, -1, dtype=np.int64)
         for i, node in enumerate(self.nodes):
             self._owner[node.first : node.first + node.size] = i
-        dots = [n for n in self.nodes if isinstance(n, Dot) and n.left.shape[0] == 1]
-        for plain in dots:
-            for other in dots:
-                factor = None if plain is other else self._factor(other.left.reshape(-1), plain.left.reshape(-1))
+        dots: list[tuple[Dot, tuple[int, ...]]] = []
+        loops: list[int] = []
+        for i, node in enumerate(self.nodes):
+            if isinstance(node, Open):
+                loops.append(i)
+            elif isinstance(node, Close):
+                loops.pop()
+            elif isinstance(node, Dot) and node.left.shape[0] == 1:
+                dots.append((node, tuple(loops)))
+        for plain, loop in dots:
+            for other, other_loop in dots:
+                factor = (
+                    None
+                    if plain is other or loop != other_loop
+                    else self._factor(other.left.reshape(-1), plain.left.reshape(-1))
+                )
                 if factor is None:
                     continue
                 if np.array_equal(plain.right, other.right):
