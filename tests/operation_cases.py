@@ -347,7 +347,11 @@ BATCH_NORM = affine_norm(lambda: nn.BatchNorm1d(3))
 
 # Arguments of sin stay near 1: an argument of 100 has 100 times the rounding error of its sine, and how the terms of a
 # product are summed differs from one processor to the next.
-MATRIX, WIDE, TALL = fixed(5, 5, seed=21, scale=0.4), fixed(33, 33, seed=22, scale=0.2), fixed(5, 33, seed=23, scale=0.3)
+MATRIX, WIDE, TALL = (
+    fixed(5, 5, seed=21, scale=0.4),
+    fixed(33, 33, seed=22, scale=0.2),
+    fixed(5, 33, seed=23, scale=0.3),
+)
 LOWER = MATRIX.tril() * 0.75 + 2 * torch.eye(5)
 
 group(
