@@ -154,7 +154,9 @@ def vectors() -> list[tuple[toolchain.Vector, int]]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("name", ["small-network", "wide-network", "ring-of-sites"])
+@pytest.mark.parametrize(
+    "name", ["small-network", pytest.param("wide-network", marks=pytest.mark.slow), "ring-of-sites"]
+)
 def test_bits_do_not_depend_on_the_width_of_vectors(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
