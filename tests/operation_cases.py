@@ -28,8 +28,11 @@ class Operation(NamedTuple):
 
 
 GROUPS: dict[str, list[Operation]] = {}
-LONG = ("network modules", "more images", "images", "distributions", "movements")
-"""Groups that take several seconds to trace or to compile."""
+LONG = (
+    *("network modules", "more images", "images", "distributions", "movements"),
+    *("circular", "special", "activations", "norms", "networks", "rounding"),
+)
+"""Groups left to the slow tests: each takes seconds to trace and to compile."""
 
 
 def group(name: str, *given: tuple[Any, ...]) -> None:

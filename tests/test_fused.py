@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import compiled_ebm as ce
 from compiled_ebm.backends.fused import kernel, toolchain
+from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.transitions.base import NoiseDraw, Target
 
 pytestmark = pytest.mark.skipif(toolchain.why_unavailable() is not None, reason="needs a C++ compiler")
@@ -161,23 +163,64 @@ def test_a_mixture_needs_each_exponential_once() -> None:
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def equal_bits(a: ce.ChainState, b: ce.ChainState) -> bool:
+    return all(map(torch.equal, (a.positions, *a.carried), (b.positions, *b.carried)))
+
+
+def vectors() -> list[tuple[toolchain.Vector, int]]:
+    """Instruction sets of this machine that have a fused multiply-add, and the bytes of a vector."""
+    found = set(toolchain.cpu_identity().split())
+    wide: list[tuple[toolchain.Vector, int]] = [("avx512", 64)] if {"avx512f", "avx512dq"} <= found else []
+    return [*wide, *([("avx2", 32), ("avx2", 16)] if {"avx2", "fma"} <= found else [])]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("name", ["small-network", "wide-network", "ring-of-sites"])
+@pytest.mark.parametrize(
+    "name", ["small-network", pytest.param("wide-network", marks=pytest.mark.slow), "ring-of-sites"]
+)
 def test_bits_do_not_depend_on_the_width_of_vectors(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight chains a vector or sixteen: what AVX2 computes, AVX-512 computes."""
-    if "avx512f" not in toolchain.cpu_identity():
-        pytest.skip("needs AVX-512 to compare with AVX2")
+    """Four chains a vector, eight or sixteen: what AVX2 computes, AVX-512 computes."""
+    if len(vectors()) < 2:
+        pytest.skip("needs AVX2 or AVX-512, of which vectors have several widths")
     energy, dim = ENERGIES[name]
     states = []
-    for vector in ("avx512", "avx2"):
+    for vector, width in vectors():
         monkeypatch.setattr(kernel, "VECTOR", vector)
+        header = f"#define VECTOR_BYTES {width}\n{lanes_header()}"
+        monkeypatch.setattr(kernel, "lanes_header", functools.partial(str, header))
         sampler = build(energy, dim, dtype=dtype)
         states.append(sampler.run(sampler.init(n_chains=70, seed=5), 8).state)
-        assert f"tile           {(64 if vector == 'avx512' else 32) // dtype.itemsize} chains" in sampler.explain()
-    for a, b in zip(*((s.positions, *s.carried) for s in states), strict=True):
-        assert torch.equal(a, b)
+        assert f"tile           {width // dtype.itemsize} chains" in sampler.explain()
+    assert all(equal_bits(state, states[0]) for state in states[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["small-network", "ring-of-sites"])
+def test_the_portable_kernel(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What every machine of a kind runs, on x86 without FMA and AVX: near eager, its bits independent of the batch."""
+    energy, dim = ENERGIES[name]
+    samplers = {"eager": build(energy, dim, dtype=dtype, backend="eager")}
+    for vector in ("native", "portable"):
+        with monkeypatch.context() as patch:
+            patch.setattr(kernel, "VECTOR", vector)
+            samplers[vector] = build(energy, dim, dtype=dtype)
+            samplers[vector].build(16)
+    portable = samplers["portable"]
+    assert f"tile           {16 // dtype.itemsize} chains" in portable.explain()
+    eager, native, whole = (s.run(s.init(n_chains=70, seed=5), 8).state for s in samplers.values())
+    tolerance = 200 * torch.finfo(dtype).eps
+    for a, b in zip((whole.positions, *whole.carried), (eager.positions, *eager.carried), strict=True):
+        assert torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+    if vectors():  # without a fused multiply-add some sums round otherwise: another kernel was run
+        assert not equal_bits(whole, native)
+    x0 = portable.init(n_chains=70, seed=5).positions
+    part = portable.run(portable.run(portable.init(x0[9:20], seed=5, first_chain=9), 3).state, 5).state
+    assert all(
+        torch.equal(a, b[9:20])
+        for a, b in zip((part.positions, *part.carried), (whole.positions, *whole.carried), strict=True)
+    )
 
 
 class MomentumState(NamedTuple):
