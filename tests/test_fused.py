@@ -251,7 +251,7 @@ def test_explain_tells_cost_floor_and_measurement() -> None:
     sampler.run(sampler.init(n_chains=2000), 50)
     text = sampler.explain()
     assert re.search(r"chain-step +\d+ FLOPs, 64 tanh, 2 normals|chain-step +\d+ FLOPs, 32 tanh, 2 normals", text)
-    assert re.search(r"floor +[\d.]+ ns a chain-step", text) and re.search(r"measured +[\d.]+ ns with", text)
+    assert re.search(r"floor +[\d.]+ ns a chain-step", text) and re.search(r"measured +[\d.]+ [nu]s with", text)
 
 
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
