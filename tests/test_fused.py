@@ -6,7 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import compiled_ebm as ce
-from compiled_ebm.backends.fused import kernel, toolchain
+from compiled_ebm import builder
+from compiled_ebm.backends.fused import kernel, lower, toolchain
 from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.transitions.base import NoiseDraw, Target
 
@@ -310,12 +311,43 @@ def test_a_wider_energy_than_state_is_refused_and_auto_goes_on() -> None:
     assert build(double_well, 3, compute_dtype=torch.float64, backend="auto").build(16) >= 0
 
 
+def repeated(x: Tensor) -> Tensor:
+    for _ in range(250):
+        x = torch.sin(x) + 0.1 * x.roll(1, -1)
+    return x.square().sum(-1)
+
+
+def test_a_program_of_too_many_statements_is_refused_before_it_is_compiled() -> None:
+    before = toolchain.n_compilations()
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"at most 12,000 statements.*got \d\d,\d+.*whole tensors"):
+        build(repeated, 4).build(16)
+    assert toolchain.n_compilations() == before
+
+
+@pytest.mark.parametrize("limit", ["statements", "seconds"])
+def test_auto_goes_on_where_compiling_would_take_too_long(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, value = {"statements": ("MOST_STATEMENTS", 5), "seconds": ("_COMPILE_SECONDS", 0.0)}[limit]
+    monkeypatch.setattr(kernel, name, value)
+    missing = replace(builder.BACKENDS["inductor"], why_unavailable=lambda device: "only a test")
+    monkeypatch.setitem(builder.BACKENDS, "inductor", missing)
+    sampler = build(lambda x: (x * 1.0625).square().sum(-1), 3, backend="auto")  # a kernel that nobody has compiled
+    sampler.build(16)
+    assert sampler.backend == "eager" and re.search("not fused: energy: .*(statements|took more)", sampler.explain())
+
+
+def test_a_state_that_no_tile_holds_is_refused_with_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lower, "_MOST_ELEMENTS", 50_000)
+    sampler = build(double_well, 20_000)
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"got 60,00\d in state.*4 MiB for one tile.*'inductor'"):
+        sampler.build(1)
+
+
 def test_explain_tells_cost_floor_and_measurement() -> None:
     sampler = build(small_network, 2)
     sampler.run(sampler.init(n_chains=2000), 50)
     text = sampler.explain()
     assert re.search(r"chain-step +\d+ FLOPs, 64 tanh, 2 normals|chain-step +\d+ FLOPs, 32 tanh, 2 normals", text)
-    assert re.search(r"floor +[\d.]+ ns a chain-step", text) and re.search(r"measured +[\d.]+ ns with", text)
+    assert re.search(r"floor +[\d.]+ ns a chain-step", text) and re.search(r"measured +[\d.]+ [nu]s with", text)
 
 
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ Measured on one Zen 4 thread (117 GFLOP/s, 1 MiB of L2), microseconds a chain-st
 Inductor: networks 2-64-64-1 0.21 against 2.3, 16-128-128-1 0.80 against 1.6, 16-256-256-1 2.7 against 3.9,
 16-512-512-1 10.5 against 14.0, 16-1024-1024-1 47 against 58; Gaussians of 64 dimensions 0.20 against 0.52, 256: 2.6
 against 5.2, 512: 10.3 against 15.9, 1024: 50 against 62, and 63 against 62 at 10,000 chains; 1,000 double wells 0.94
-against 4.5; two convolutions on 8x8 pixels 0.49 against 10.6. So products alone can bring the two together, from where
-the weights no longer fit the second-level cache: a tile reads them anew at every step, a batch of rows once.
+against 4.5, 100,000 (at 100 chains) 358 against 986; two convolutions on 8x8 pixels 0.49 against 10.6, on 28x28 with 16
+channels 38 against 350; attention over 16 tokens of 64 15 against 50. So products alone can bring the two together,
+from where the weights no longer fit the second-level cache: a tile reads them anew at every step, a batch of rows once.
 """
 
 from __future__ import annotations

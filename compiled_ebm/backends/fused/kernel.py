@@ -25,6 +25,9 @@ from compiled_ebm.errors import UnsupportedEnergyError
 __all__ = ["ChainKernel"]
 
 _COMPILE_SECONDS = 60.0
+MOST_STATEMENTS = 12_000
+"""That no loop holds, a function as twenty: 5,000 take g++ 1.8 s, 18,000 take it 15 s. Each value may live to the end,
+in 64 bytes of the stack."""
 _ALIGNMENT = 64
 """Bytes: of the widest vector."""
 _WAKING_NS = 50_000.0
@@ -59,6 +62,12 @@ class ChainKernel:
         self._frozen, self._equal, self._transposed = program.frozen, program.equal, program.transposed
         self._folded = fold_constants(program, self._n_constants)
         self.kernel = emit(self._folded.program)
+        if self.kernel.plan.single > MOST_STATEMENTS:
+            raise UnsupportedEnergyError(
+                f"energy: expected at most {MOST_STATEMENTS:,} statements outside loops in the fused backend, got "
+                f"{self.kernel.plan.single:,}, which a C++ compiler takes minutes for; use backend='inductor' or "
+                "'auto', or work on whole tensors where the energy repeats itself on small ones"
+            )
         self.cost = count(self._folded.program)
         self.live_bytes = live_bytes(self._folded.program)
 
@@ -67,6 +76,11 @@ class ChainKernel:
         text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.code()}{_WIDTH}"
         try:
             library = toolchain.load(text, vector=VECTOR, timeout=_COMPILE_SECONDS)
+        except toolchain.CompileTimeout as error:
+            raise UnsupportedEnergyError(
+                f"energy: compiling the fused kernel took more than {_COMPILE_SECONDS:.0f} s; use backend='inductor' "
+                "or 'auto', or an energy of fewer operations"
+            ) from error
         except toolchain.CompileError as error:
             raise UnsupportedEnergyError(
                 f"energy: the C++ compiler refuses the fused kernel: {error}; use backend='inductor'"

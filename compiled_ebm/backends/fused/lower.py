@@ -29,6 +29,8 @@ __all__ = ["lower_init", "lower_step"]
 
 _MOST_ELEMENTS = 4_000_000
 """Element numbers in all: beyond, lowering would take seconds, and no tile fits a cache anyway."""
+_VECTOR_BYTES = 64
+"""Of one element for all chains of a tile."""
 
 
 def lower_step(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgram:
@@ -83,6 +85,8 @@ def _lower(
     inputs: list[Value] = []
     equal: list[tuple[int, int]] = []
     transposed: list[tuple[int, int]] = []
+    own = (n.meta["val"].numel() for n, (role, _) in zip(placeholders, roles, strict=True) if not role.uniform)
+    _check_fits(sum(own), "in state and noise alone")
     for node, (role, position) in zip(placeholders, roles, strict=True):
         example = node.meta["val"]
         twin, mirror = _twins(constants, position) if role is Role.CONSTANT else (None, None)
@@ -168,11 +172,7 @@ class _Lowering:
             self._elements.origin = origin or line_of_node(node)
             loop = loop_of(node)
             values[node] = self._repeated(loop, args) if loop is not None else self._call(node, args, dict(kwargs))
-            if self._elements.size > _MOST_ELEMENTS:
-                raise UnsupportedEnergyError(
-                    f"energy: more than {_MOST_ELEMENTS:,} elements a chain-step at {self._elements.origin}, too many "
-                    "for the fused backend; use backend='inductor' or 'auto'"
-                )
+            _check_fits(self._elements.size, f"by {self._elements.origin}")
         raise AssertionError("a graph without output")
 
     def _call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -225,6 +225,15 @@ class _Lowering:
             return leaf
         self.frozen[position] = held.to(torch.int64).numpy().copy()
         return held[offsets]
+
+
+def _check_fits(n_elements: int, where: str) -> None:
+    if n_elements > _MOST_ELEMENTS:
+        raise UnsupportedEnergyError(
+            f"energy: expected at most {_MOST_ELEMENTS:,} values a chain-step in the fused backend, got {n_elements:,} "
+            f"{where}: {_VECTOR_BYTES * n_elements / 2**20:,.0f} MiB for one tile of chains, which no cache holds; use "
+            "backend='inductor' or 'auto', or a smaller event_shape"
+        )
 
 
 def _moved(elements: Elements, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

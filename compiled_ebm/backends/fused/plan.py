@@ -110,12 +110,14 @@ class Plan:
     Args:
         groups: What to do.
         statements: Elements, terms and factors in all, long operations counted as what they are.
+        single: Those of them that no loop holds.
         straight_line: Whether everything is single statements.
         wide: By node index, whether its elements live in memory or in a loop, not in variables of their own.
     """
 
     groups: tuple[Group, ...]
     statements: int
+    single: int
     straight_line: bool
     wide: tuple[bool, ...]
 
@@ -129,7 +131,8 @@ def plan(program: TileProgram, straight_line: int = STRAIGHT_LINE, small: int = 
     planner = _Planner(program, wide, flat)
     for index, node in enumerate(nodes):
         planner.place(index, node)
-    return Plan(tuple(planner.groups), statements, flat, wide)
+    single = sum(_statements(node) for group in planner.groups if isinstance(group, Section) for node in group.nodes)
+    return Plan(tuple(planner.groups), statements, single, flat, wide)
 
 
 def _statements(node: Node) -> int:
