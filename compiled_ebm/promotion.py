@@ -46,7 +46,7 @@ def light_decompositions() -> Iterator[None]:
 @functools.cache
 def _guarded_functions() -> tuple[Any, ...]:
     """What ``torch._disable_dynamo`` has wrapped, of all decompositions."""
-    disable: Any = torch._compile._disable_dynamo  # type: ignore[attr-defined]
+    disable: Any = torch._compile._disable_dynamo
     guard = disable(lambda: None).__code__
     found: list[Any] = []
     functions = [*torch._decomp.decomposition_table.values(), *vars(torch._refs).values()]

@@ -150,7 +150,8 @@ SCRIPT = """
 import sys
 import torch
 import compiled_ebm as ce
-net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.SELU(), torch.nn.Linear(8, 8), torch.nn.GELU(), torch.nn.Linear(8, 1))
+nn = torch.nn
+net = nn.Sequential(nn.Linear(2, 8), nn.SELU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 1))
 sampler = ce.build_sampler(
     lambda x: net(x).squeeze(-1) + torch.logsumexp(x, -1), ce.Langevin(0.1), (2,), backend="fused"
 )
