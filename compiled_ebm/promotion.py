@@ -1,4 +1,4 @@
-"""Torch's decompositions without SymPy, which takes 0.3 s to import and which none of them needs here."""
+"""Torch's decompositions without the imports that they bring along: SymPy and TorchDynamo, one to three seconds."""
 
 from __future__ import annotations
 
@@ -12,25 +12,51 @@ from typing import Any
 
 import torch
 
-__all__ = ["without_sympy"]
+__all__ = ["light_decompositions"]
+
+_KEPT = "__dynamo_disable"
+"""Where ``torch._disable_dynamo`` keeps what a function is to be called by."""
 
 
 @contextmanager
-def without_sympy() -> Iterator[None]:
-    """Within the block, torch's type promotion of Python numbers and tensors does not import SymPy.
+def light_decompositions() -> Iterator[None]:
+    """Within the block, decompositions that torch has in Python import neither SymPy nor TorchDynamo.
 
-    The function that does (torch 2.13) only asks whether an argument is an expression of SymPy, and nothing can be
-    before SymPy was imported. What stands for it meanwhile is the same code, so that other threads may call it too.
+    Their type promotion (torch 2.13) imports SymPy to ask whether an argument is an expression of it, and TorchDynamo
+    to be left out of what it compiles. Before either was imported, nothing can be an expression or be compiled. What
+    stands for the functions meanwhile is the same code, so that other threads may call them too.
     """
-    original: Any = getattr(torch._prims_common, "elementwise_dtypes", None)
-    if "sympy" in sys.modules or not isinstance(original, types.FunctionType):
-        yield
-        return
-    torch._prims_common.elementwise_dtypes = _importing_nothing(original)
+    promote: Any = getattr(torch._prims_common, "elementwise_dtypes", None)
+    lacks_sympy = "sympy" not in sys.modules and isinstance(promote, types.FunctionType)
+    every = () if "torch._dynamo" in sys.modules else _guarded_functions()
+    guarded = [function for function in every if not hasattr(function, _KEPT)]
+    if lacks_sympy:
+        torch._prims_common.elementwise_dtypes = _importing_nothing(promote)
+    for function in guarded:
+        setattr(function, _KEPT, function)
     try:
         yield
     finally:
-        torch._prims_common.elementwise_dtypes = original
+        for function in guarded:
+            delattr(function, _KEPT)
+        if lacks_sympy:
+            torch._prims_common.elementwise_dtypes = promote
+
+
+@functools.cache
+def _guarded_functions() -> tuple[Any, ...]:
+    """What ``torch._disable_dynamo`` has wrapped, of all decompositions."""
+    disable: Any = torch._compile._disable_dynamo
+    guard = disable(lambda: None).__code__
+    found: list[Any] = []
+    functions = [*torch._decomp.decomposition_table.values(), *vars(torch._refs).values()]
+    for function in functions:
+        current: Any = function
+        while isinstance(current, types.FunctionType) and hasattr(current, "__wrapped__"):
+            if current.__code__ is guard:
+                found.append(current.__wrapped__)
+            current = current.__wrapped__
+    return tuple(dict.fromkeys(found))
 
 
 @functools.cache

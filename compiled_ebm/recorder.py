@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from compiled_ebm import sourcelines
-from compiled_ebm.promotion import without_sympy
+from compiled_ebm.promotion import light_decompositions
 
 __all__ = ["HostReadError", "Recording", "core_decomposition", "described", "record"]
 
@@ -87,7 +87,7 @@ def record(
     cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)  # the cache would hand out tensors that were made before
     try:
-        with without_sympy(), recorder:
+        with light_decompositions(), recorder:
             result = function(*inputs)
     finally:
         torch.set_autocast_cache_enabled(cached)
@@ -141,6 +141,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(t.__torch_dispatch__ is not Tensor.__torch_dispatch__ for t in types):
             return NotImplemented  # a subclass that says itself what it does to tensors
         kwargs = kwargs or {}
+        for tensor in _tensors(args, kwargs):
+            if type(tensor) not in _PLAIN:  # torch makes another object of each result, which would be unknown here
+                raise RuntimeError(  # a TypeError would be the operator's word for "not with these operands"
+                    f"expected plain tensors in {func}, got a {type(tensor).__name__}; "
+                    "use tensor.as_subclass(torch.Tensor)"
+                )
         with torch._C.DisableTorchFunction():
             inside = self._decompose(func) or _composite(func)
             if inside is not None:
@@ -222,6 +228,7 @@ def _labels() -> dict[str, Any]:
 
 
 _aten: Any = torch.ops.aten
+_PLAIN = (Tensor, torch.nn.Parameter)
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
@@ -244,7 +251,8 @@ def core_decomposition(op: Any) -> Callable[..., Any] | None:
     As ``torch._decomp.core_aten_decompositions()``, which goes through every operation there is, for one.
     """
     found: Callable[..., Any] | None = _core_table().get(op)
-    if found is None and _is_composite(op) and torch.Tag.maybe_aliasing_or_mutating not in op.tags:
+    unsafe = op is _aten.native_batch_norm.default or torch.Tag.maybe_aliasing_or_mutating in op.tags
+    if found is None and _is_composite(op) and not unsafe:
         pure = not op._schema.is_mutable and all(a.alias_info is None for a in op._schema.arguments)
         found = op.decompose if pure else None
     return found

@@ -1,6 +1,6 @@
 """Trace: energy + transition become one chain's step, as a pure ATen graph.
 
-Two passes. The first runs the transition's own ``step`` with the user's energy on one chain under ``make_fx``, which
+Two passes. The first runs the transition's own ``step`` with the user's energy on one chain under the recorder, which
 records every operation with the user's line. Tensors that the energy captured (parameters, buffers, closures) are
 lifted from constants to inputs. The second pass makes the graph functional, decomposes it to core ATen, and splits
 off the prelude: what depends on captured tensors only, evaluated once a run, so that weights stay live.

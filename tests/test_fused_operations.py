@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from cases import carry_of, fixed
 from operation_cases import GROUPS, LONG, Operation, energy_of, parts_of
-from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor, fx, nn
 
 import benchmarks.models as workloads
 import compiled_ebm as ce
@@ -26,6 +25,7 @@ from compiled_ebm.backends.fused.lower import lower_step
 from compiled_ebm.backends.fused.program import Role
 from compiled_ebm.backends.fused.reference import interpret
 from compiled_ebm.energies.registry import BUILTIN_ENERGIES
+from compiled_ebm.recorder import core_decomposition, record
 from compiled_ebm.trace import ALIVE, ChainProgram
 
 Energy = Callable[..., Tensor]
@@ -367,8 +367,8 @@ def check_expression(graph: Graph, size: int) -> None:
         return found, gradient
 
     x = starts(size, torch.float64, 5)
-    table: Any = torch._decomp.core_aten_decompositions()
-    traced = make_fx(torch.func.functionalize(value_and_gradient, remove="mutations"), table)(x[0])
+    recording = record(torch.func.functionalize(value_and_gradient, remove="mutations"), [x[0]], core_decomposition)
+    traced = fx.GraphModule(recording.held, recording.graph)
     program: Any = SimpleNamespace(state_shapes=())
     tile = lower._lower(program, traced, [(Role.STATE, 0)], [])
     got = interpret(tile, {(Role.STATE, 0): x.T, (Role.FAILED, 0): torch.zeros(1, len(x), dtype=torch.int64)})
