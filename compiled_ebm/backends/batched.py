@@ -15,7 +15,9 @@ from compiled_ebm.backends.base import Chains
 from compiled_ebm.backends.noise import draw_noise
 from compiled_ebm.chaingraph import split_prelude
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.loopgraph import gather_loops
 from compiled_ebm.products import ChainProducts
+from compiled_ebm.repetition import recorded_once
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
 
@@ -96,20 +98,22 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
 
     graph = _flat(advance, example)
     _materialise_scatter_targets(graph)
+    gather_loops(graph)
     step, layout, _ = split_prelude(graph, len(example) - program.step.n_constants)
     return BatchedStep(step, layout)
 
 
 def _flat(function: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphModule:
     try:
-        with torch.no_grad(), _no_vmap_fallback():
+        with torch.no_grad(), _no_vmap_fallback(), recorded_once():
             # preserve_format: the graph is specialised to the strides it will be called with
-            return make_fx(function)(*(t.clone() for t in example))
+            graph = make_fx(function)(*(t.clone() for t in example))
     except RuntimeError as error:
         raise UnsupportedEnergyError(
             f"energy: an operation cannot be mapped over chains for the inductor backend: {error}; "
             "use backend='eager', or write that operation with others"
         ) from error
+    return graph
 
 
 @contextmanager

@@ -441,8 +441,7 @@ class _Emitter:
             owner = self._nodes[int(self._owner[int(columns[0, 0])])]
             assert isinstance(owner, Input)
             table = columns.reshape(n_blocks, width, terms).transpose(0, 2, 1) - owner.first
-            weights = len(self._weights)
-            self._weights.append((owner.position, np.ascontiguousarray(table.reshape(-1))))
+            weights = self._packed(owner.position, np.ascontiguousarray(table.reshape(-1)))
             text(f"const real* w = w{weights} + b * {terms * width};")
         text.open(f"for (long k = 0; k < {terms}; ++k)")
         where = np.array([self._storage.place(int(i)) for i in rows.reshape(-1)], dtype=np.int64)
@@ -465,6 +464,14 @@ class _Emitter:
         text.close()
         if len(rows) > 1:
             text.close()
+
+    def _packed(self, position: int, table: NDArray[np.int64]) -> int:
+        """The number of a packed table; products inside a repetition and after it may share one."""
+        for k, (other, known) in enumerate(self._weights):
+            if other == position and np.array_equal(known, table):
+                return k
+        self._weights.append((position, table))
+        return len(self._weights) - 1
 
     def _is_one_constant(self, ids: Ids) -> bool:
         owners = np.unique(self._owner[ids.reshape(-1)])
