@@ -15,6 +15,7 @@ from torch import Tensor, fx
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_step, noise_buffers, step_inputs
 from compiled_ebm.backends.first_state import init_chains
+from compiled_ebm.backends.regions import with_regions
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
@@ -83,7 +84,7 @@ def compile_graph(graph: fx.GraphModule, example: Sequence[Tensor]) -> tuple[Cal
         _COMPILED.move_to_end(key)
         return _COMPILED[key], 0.0
     begin = time.perf_counter()
-    function = torch.compile(graph, fullgraph=True, dynamic=False, options=_OPTIONS)
+    function = torch.compile(with_regions(graph), fullgraph=True, dynamic=False, options=_OPTIONS)
     try:
         _check_compiled(function, graph, example)
     except (UnsupportedEnergyError, MemoryError, torch.OutOfMemoryError):
