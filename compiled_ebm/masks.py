@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from compiled_ebm import sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
 
-__all__ = ["fold_masks"]
+__all__ = ["FewChosenError", "fold_masks"]
 
 aten: Any = torch.ops.aten
 
@@ -49,10 +49,7 @@ def fold_masks(recorded: fx.GraphModule) -> tuple[Tensor, ...]:
             or chosen.uses(node)
             or (dynamic and not is_index and node in depends)
         ):
-            raise UnsupportedEnergyError(
-                f"energy: the shape of {node.target}'s result depends on x, at {sourcelines.line_of_node(node)}; "
-                "use torch.where(mask, a, b) or multiply by the mask"
-            )
+            raise UnsupportedEnergyError(_refusal(node))
         if masks:
             indices: list[Any] = []
             for index in node.args[1]:
@@ -65,6 +62,10 @@ def fold_masks(recorded: fx.GraphModule) -> tuple[Tensor, ...]:
     graph.eliminate_dead_code()
     recorded.recompile()
     return tuple(frozen.values())
+
+
+class FewChosenError(UnsupportedEnergyError):
+    """At the example's position a mask chose one element or none: which operations broadcast it cannot be told."""
 
 
 class _Chosen:
@@ -83,6 +84,8 @@ class _Chosen:
         if node.target is aten.index.Tensor and not self.uses(node):
             mask = self._only_mask(node, depends)
             if mask is not None:
+                if node.meta["val"].shape[0] < 2:
+                    raise FewChosenError(_refusal(node))
                 self._replace(node, aten.clone.default, (node.args[0],))
                 self._mask_of[node] = mask
             return mask is not None
@@ -172,7 +175,16 @@ _ALIKE = (
     *(aten.clone.default, aten.detach.default, aten.alias.default, aten._to_copy.default),
     *(aten.zeros_like.default, aten.ones_like.default, aten.full_like.default),
 )
+
+
 _PUTS = (aten.index_put.default, aten.index_put_.default)
+
+
+def _refusal(node: fx.Node) -> str:
+    return (
+        f"energy: the shape of {node.target}'s result depends on x, at {sourcelines.line_of_node(node)}; "
+        "use torch.where(mask, a, b) or multiply by the mask"
+    )
 
 
 def _masks(node: fx.Node) -> list[fx.Node]:

@@ -364,7 +364,6 @@ IN_PLACE: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "chosen by a mask": lambda x, y: through(x > 0, y, lambda m: x[m].exp() * x[m] + y[m].sin()),
     "scaled by a mask": lambda x, y: through(y < 0, y, lambda m: y[m].mul_(3.0)),
     "logarithm by a mask": lambda x, y: through(x > 0.1, y, lambda m: torch.log(x[m] - 0.1)),
-    "rows by a mask": lambda x, y: through(x[:, 0] > 0, y, lambda m: y[m].tanh() * 2),
     "sums by a mask": lambda x, y: y.add_(torch.stack([r[r > 0].square().sum() for r in x.unbind(0)]).unsqueeze(-1)),
     "index_add": lambda x, y: y.index_add_(1, torch.tensor([0, 2]), x[:, :2]),
 }
