@@ -19,6 +19,7 @@ from torch import Tensor
 
 from compiled_ebm import captures, checksum
 from compiled_ebm.chaingraph import ChainGraph, peak_bytes, trace_graph
+from compiled_ebm.masks import FewChosenError
 from compiled_ebm.target import BatchTarget, Energy
 from compiled_ebm.transitions.base import NoiseDraw, Target, Transition
 
@@ -36,6 +37,8 @@ __all__ = [
 ALIVE = -1
 """``failed_at`` of a chain that has not failed."""
 
+_EXAMPLES = 8
+"""Positions at which a trace is tried."""
 _TRACE_LOCK = threading.RLock()
 
 
@@ -158,6 +161,7 @@ def trace(
     device: torch.device,
     kwargs_spec: KwargsSpec,
     kwargs_row: Mapping[str, Tensor],
+    example: int = 0,
 ) -> ChainProgram:
     """Trace one chain's ``init`` and ``step``.
 
@@ -170,12 +174,13 @@ def trace(
         device: Where the chains live.
         kwargs_spec: Which ``model_kwargs`` are per chain.
         kwargs_row: One row (no chain dimension) of each per-chain tensor, and each shared tensor.
+        example: Which position to trace at. Another is tried where a mask of x chooses too few elements to tell.
 
     Raises:
         UnsupportedEnergyError: Control flow on data, random draws, or an operation that cannot be traced.
     """
     slots = captures.find_slots(energy)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(example)
     x = torch.randn(event_shape, generator=generator, dtype=torch.float64).to(device=device, dtype=carry_dtype)
     step_index = torch.zeros((), dtype=torch.int64, device=device)
     chain_kwargs = [kwargs_row[name] for name in kwargs_spec.per_chain]
@@ -220,9 +225,24 @@ def trace(
 
     alive = torch.full((), ALIVE, dtype=torch.int64, device=device)
     example_step = (*example_state[:-1], alive, *chain_kwargs, normals, uniforms, step_index, *hyper, *shared_kwargs)
-    with _TRACE_LOCK, mutations_undone(slots, []):
-        init_graph = trace_graph(init, example_init, 1 + n_kw, 1)
-        step_graph = trace_graph(step, example_step, n_state + 1 + n_kw + 2, 1 + len(hyper))
+    try:
+        with _TRACE_LOCK, mutations_undone(slots, []):
+            init_graph = trace_graph(init, example_init, 1 + n_kw, 1)
+            step_graph = trace_graph(step, example_step, n_state + 1 + n_kw + 2, 1 + len(hyper))
+    except FewChosenError:
+        if example + 1 == _EXAMPLES:
+            raise
+        return trace(
+            energy,
+            transition,
+            event_shape,
+            carry_dtype=carry_dtype,
+            compute_dtype=compute_dtype,
+            device=device,
+            kwargs_spec=kwargs_spec,
+            kwargs_row=kwargs_row,
+            example=example + 1,
+        )
     return ChainProgram(
         init=init_graph,
         step=step_graph,

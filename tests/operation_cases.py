@@ -335,6 +335,7 @@ group(
         lambda x: torch.cdist(x, CENTRES.expand(len(x), -1, -1), compute_mode="use_mm_for_euclid_dist"),
         (3, 5),
     ),
+    ("pdist", lambda x: torch.stack([F.pdist(row) for row in x.unbind(0)]).sin(), (4, 3)),
     ("LayerNorm", lambda x: LAYER_NORM(x), (3, 5)),
     ("LayerNorm plain", nn.LayerNorm((3, 4), elementwise_affine=False), (2, 3, 4)),
     ("GroupNorm", lambda x: GROUP_NORM(x), (4, 5)),

@@ -191,6 +191,8 @@ class _Lowering:
             if target in ROWS:
                 return ROWS[target](elements, *args, **kwargs)
             inner, inputs = _decomposed(node, args, kwargs)
+            if any(part.target is target for part in inner.graph.nodes):  # into itself and a cast
+                raise Unsupported
         except Unsupported as error:
             what = f"{target} ({error})" if str(error) else str(target)
             raise UnsupportedEnergyError(
