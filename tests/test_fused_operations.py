@@ -370,7 +370,7 @@ def check_expression(graph: Graph, size: int) -> None:
     recording = record(torch.func.functionalize(value_and_gradient, remove="mutations"), [x[0]], core_decomposition)
     traced = fx.GraphModule(recording.held, recording.graph)
     program: Any = SimpleNamespace(state_shapes=())
-    tile = lower._lower(program, traced, [(Role.STATE, 0)], [])
+    tile = lower._lower(program, traced, [(Role.STATE, 0)], [], {})
     got = interpret(tile, {(Role.STATE, 0): x.T, (Role.FAILED, 0): torch.zeros(1, len(x), dtype=torch.int64)})
     for k, row in enumerate(x):
         for ours, theirs in zip(got, value_and_gradient(row), strict=True):
