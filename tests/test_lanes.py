@@ -340,7 +340,7 @@ def worst(name: str, bits: int, width: int, library: Library, n: int) -> tuple[f
     want = reference(*(a.astype(np.float64 if exact else wide) for a in x)).astype(wide)
     if exact:
         finite = np.isfinite(x[0]) & (x[0] != 0)
-        if name in ("erfinv", "ndtri"):  # infinite at the ends, NaN outside
+        if name in ("erfinv", "ndtri", "erfcx"):  # infinite, and NaN
             finite &= np.isfinite(want)
         if name in ("erf", "erfc", "erfcx"):  # beyond, the limits, for which mpmath has no digits
             finite &= np.abs(x[0]) < 1e3
@@ -362,7 +362,7 @@ def test_within_the_bound(name: str, bits: int, libraries: dict[tuple[int, int],
 def test_gamma_functions_below_zero(name: str, bits: int, libraries: dict[tuple[int, int], Library]) -> None:
     """Between poles they are differences of larger numbers: the error is measured in their units."""
     x = np.concatenate([np.linspace(-30, 0, 1200)[:-1], [-1e-30, -1e-5, -1e4 - 0.25]]).astype(DTYPES[bits])
-    x = x[np.rint(x) != x]
+    x = x[(np.rint(x) != x) & ((np.abs(x) > 1e-15) | (name != "trigamma"))]  # whose square overflows float32
     got = libraries[bits, WIDTHS[0]]("r_" + name, x)
     want = exact_numbers(EXACT[name], x)
     scale = np.maximum(np.abs(want), 4 + np.log1p(np.abs(x)) * (np.abs(x) if name == "lgamma" else 4))
