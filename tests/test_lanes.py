@@ -356,7 +356,7 @@ def worst(name: str, bits: int, library: Library, n: int) -> tuple[float, list[f
     want = reference(*(a.astype(np.float64 if exact else wide) for a in x)).astype(wide)
     if exact:
         finite = np.isfinite(x[0]) & (x[0] != 0)
-        if name in ("erfinv", "ndtri"):  # infinite at the ends, NaN outside
+        if name in ("erfinv", "ndtri", "erfcx"):  # infinite, and NaN
             finite &= np.isfinite(want)
         if name in ("erf", "erfc", "erfcx"):  # beyond, the limits, for which mpmath has no digits
             finite &= np.abs(x[0]) < 1e3
@@ -382,7 +382,7 @@ def test_gamma_functions_below_zero(
 ) -> None:
     """Between poles they are differences of larger numbers: the error is measured in their units."""
     x = np.concatenate([np.linspace(-30, 0, 1200)[:-1], [-1e-30, -1e-5, -1e4 - 0.25]]).astype(DTYPES[bits])
-    x = x[np.rint(x) != x]
+    x = x[(np.rint(x) != x) & ((np.abs(x) > 1e-15) | (name != "trigamma"))]  # whose square overflows float32
     got = libraries[bits, width]("r_" + name, x)
     want = exact_numbers(EXACT[name], x)
     scale = np.maximum(np.abs(want), 4 + np.log1p(np.abs(x)) * (np.abs(x) if name == "lgamma" else 4))

@@ -100,7 +100,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             // the sampler's own: moves = alive & finite
             const M e2452 = mand(e2451, e2449);
             // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
-            const R e2581 = rsel(e2452, e1286, energy);
+            const R e2581 = rsel_apart(e2452, e1286, energy);
             // the sampler's own: return kept, torch.where(alive & ~finite, step, failed_at)
             const M e2710 = mnot(e2449);
             const M e2711 = mand(e2451, e2710);

@@ -39,6 +39,8 @@ _NUMBERS = 8
 _BLOCK = 12
 """Results of a product that are in registers at once: with the operand and a broadcast they leave AVX2 none to spare,
 and hide the latency of the multiply-add on both."""
+_MANY_SELECTS = 200
+"""Selects from which on GCC shall not look through them."""
 _START = {"sum": "0", "prod": "1", "max": "-(real)__builtin_inf()", "min": "(real)__builtin_inf()"}
 
 
@@ -100,6 +102,8 @@ class _Emitter:
         self._names: dict[int, str] = {}
         self._line = ""
         self._wide = planned.wide
+        selects = [n.size for n in program.nodes if isinstance(n, Pointwise) and n.op == "rsel"]
+        self._keeps_apart = sum(selects) > _MANY_SELECTS
         self._rounds: list[int] = []
 
     # -- references --------------------------------------------------------------------------------------------------
@@ -346,7 +350,8 @@ class _Emitter:
 
     def _expression(self, node: Node, e: int) -> str:
         if isinstance(node, Pointwise):
-            return EXPRESSIONS[node.op].format(*(self._element(int(a[e])) for a in node.args))
+            form = "rsel_apart({0}, {1}, {2})" if node.op == "rsel" and self._keeps_apart else EXPRESSIONS[node.op]
+            return form.format(*(self._element(int(a[e])) for a in node.args))
         if isinstance(node, Reduce):
             return self._folded(COMBINE[node.op, node.kind], [self._element(int(i)) for i in node.arg[e]])
         assert isinstance(node, Dot)

@@ -281,8 +281,9 @@ LANES_INLINE M mand(M a, M b) { return a & b; }
 LANES_INLINE M mor(M a, M b) { return a | b; }
 LANES_INLINE M mxor(M a, M b) { return a ^ b; }
 LANES_INLINE M mnot(M a) { return ~a; }
-// Opaque: GCC looks through selects of selects, and takes seconds for the hundreds of a sorting network.
-LANES_INLINE R rsel(M m, R a, R b) { return opaque(m ? a : b); }
+LANES_INLINE R rsel(M m, R a, R b) { return m ? a : b; }
+// The same where there are hundreds, as in a sorting network: GCC looks through selects of selects, and takes seconds.
+LANES_INLINE R rsel_apart(M m, R a, R b) { return opaque(m ? a : b); }
 LANES_INLINE M msel(M m, M a, M b) { return m ? a : b; }
 
 // Whether any lane of the mask is set.
