@@ -33,7 +33,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "log1p": (1.5, 1.5), "sin": (2.5, 2), "cos": (2.5, 2), "tan": (4, 4), "asin": (2.5, 2.5), "acos": (2.5, 2.5),
     "atan": (2.5, 2.5), "sinh": (3, 3), "cosh": (3, 3), "tanh": (3, 3), "asinh": (3.5, 3.5), "acosh": (3.5, 3.5),
     "atanh": (3.5, 3.5), "erf": (2, 2), "erfc": (4, 3), "sigmoid": (3, 3), "softplus": (3, 3), "log1p_unit": (2, 2),
-    "lgamma": (8, 6), "digamma": (9, 5), "trigamma": (4, 3), "erfcx": (4.5, 3), "erfinv": (3, 4), "ndtri": (4, 4),
+    "lgamma": (8, 6), "digamma": (9, 5), "trigamma": (4, 3), "erfcx": (4.5, 4), "erfinv": (3, 4), "ndtri": (4, 4),
     "pow": (1.5, 1.5), "atan2": (3, 3), "hypot": (1.5, 1.5), "fmod": (0, 0), "remainder": (0.51, 0.51),
     "copysign": (0, 0), "min": (0, 0), "max": (0, 0), "fmin": (0, 0), "fmax": (0, 0),
 }  # fmt: skip
