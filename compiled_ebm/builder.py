@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,9 @@ from compiled_ebm import captures, checksum, sourcelines
 from compiled_ebm.arguments import check_dtypes, checked_shape, resolve_device
 from compiled_ebm.backends import eager, inductor
 from compiled_ebm.backends.base import Chains, Launch
+from compiled_ebm.choice import Choice, KernelLaunch, choose
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
+from compiled_ebm.garbage import collection_paused
 from compiled_ebm.loopgraph import loops_in
 from compiled_ebm.memory import check_fits
 from compiled_ebm.probe import InconsistentEnergyError, check_trace, probe
@@ -111,11 +113,12 @@ def build_sampler(
     slots = captures.find_slots(energy)
     where = resolve_device(device, slots)
     check_fits(1, _PROBE_BYTES * math.prod(shape), 0, where, "the check of the energy")
-    builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
-    if model_kwargs is None:
-        with torch.inference_mode(False):
-            builds.get({}, 1)
-    elif not isinstance(model_kwargs, Mapping):
+    with collection_paused():
+        builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
+        if model_kwargs is None:
+            with torch.inference_mode(False):
+                builds.get({}, 1)
+    if model_kwargs is not None and not isinstance(model_kwargs, Mapping):
         raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
     return Sampler(builds, transition, shape, dtype, builds.carry_dtype, where, model_kwargs or {})
 
@@ -156,6 +159,8 @@ class _Builds:
         self.seconds = 0.0
         self._skipped: dict[str, str] = {}
         """Backends that ``auto`` has passed over, and why."""
+        self._chosen: Choice | None = None
+        """Between two that can run the energy; made once, so that a chain is the same in any batch."""
         self._backend = self._choose()
 
     @property
@@ -170,10 +175,10 @@ class _Builds:
             if reason is not None:
                 raise BackendUnavailableError(f"backend={self._asked!r}: {reason}; or use backend='eager'")
             return self._asked
-        for name, candidate in BACKENDS.items():
+        for name in [*([self._chosen.backend] if self._chosen else []), *BACKENDS]:
             if name in self._skipped:
                 continue
-            reason = candidate.why_unavailable(self._device)
+            reason = BACKENDS[name].why_unavailable(self._device)
             if reason is None:
                 return name
             self._skipped[name] = reason
@@ -185,7 +190,9 @@ class _Builds:
     def _why(self) -> str:
         if self._asked != "auto":
             return "asked for"
-        return f"auto; {self._not_these()}" if self._skipped else "auto: the first that runs here"
+        reasons = [self._not_these()] if self._skipped else []
+        reasons += [self._chosen.why] if self._chosen else []
+        return f"auto; {'; '.join(reasons)}" if reasons else "auto: the first that runs here"
 
     def get(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
         """Program and launch for these keyword arguments; rebuilt if what the energy holds was replaced."""
@@ -200,7 +207,8 @@ class _Builds:
         key = (spec.per_chain, spec.shared, repr(spec.constants), *((t.shape, t.dtype) for t in rows.values()))
         if key not in self._built:
             begin = time.perf_counter()
-            program, notes = self._checked_program(spec, rows, model_kwargs, n_chains)
+            with collection_paused():
+                program, notes = self._checked_program(spec, rows, model_kwargs, n_chains)
             while len(self._built) >= _MAX_PROGRAMS:
                 self._built.pop(next(iter(self._built)))
             self._rows = {k: row for k, row in self._rows.items() if k in self._built} | {key: rows}
@@ -284,19 +292,27 @@ class _Builds:
         return True
 
     def prepare(self, program: ChainProgram, launch: Launch, chains: Chains) -> Launch:
-        """Compile; where ``auto`` chose a backend that turns out not to take this energy, give the next one."""
+        """Compile; where ``auto`` finds that another backend is faster, or this one does not take it, give that one."""
         try:
             with _BUILDING:
                 self.seconds += launch.prepare(chains)
+                if self._asked == "auto" and self._backend == "fused" and self._chosen is None:
+                    begin = time.perf_counter()
+                    self._chosen, chosen = choose(program, cast(KernelLaunch, launch), chains)
+                    self.seconds += time.perf_counter() - begin
+                    return self._go_on(program, chosen, self._chosen.backend)
         except UnsupportedEnergyError as error:
             if self._asked != "auto":
                 raise
             self._skipped[self._backend] = str(error)
-            self._backend = self._choose()
-            fallback = BACKENDS[self._backend].compile(program, self._energy)
-            self._built = {k: (p, fallback if p is program else old) for k, (p, old) in self._built.items()}
-            self._last = (program, fallback)
-            return fallback
+            name = self._choose()
+            return self._go_on(program, BACKENDS[name].compile(program, self._energy), name)
+        return launch
+
+    def _go_on(self, program: ChainProgram, launch: Launch, backend: str) -> Launch:
+        """With this launch for the program, and this backend for those to come."""
+        self._backend, self._last = backend, (program, launch)
+        self._built = {k: (p, launch if p is program else old) for k, (p, old) in self._built.items()}
         return launch
 
     def checksum(self, program: ChainProgram, chains: Chains) -> tuple[int, ...]:

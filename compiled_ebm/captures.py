@@ -11,7 +11,7 @@ import functools
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map_only
 
 from compiled_ebm.errors import UnsupportedEnergyError
 
-__all__ = ["Slot", "changed", "find_slots", "modules", "substituted", "tensors"]
+__all__ = ["Slot", "changed", "find_slots", "modules", "names", "substituted", "tensors"]
 
 _SCALARS = (bool, int, float, complex, str, type(None), torch.dtype, torch.device)
 _MAX_DEPTH = 8
@@ -104,6 +104,14 @@ def find_slots(energy: Callable[..., Any]) -> list[Slot]:
 def tensors(slots: list[Slot]) -> list[Slot]:
     """The slots that hold tensors."""
     return [slot for slot in slots if isinstance(slot.value, Tensor)]
+
+
+def names(slots: list[Slot], wanted: Sequence[Tensor]) -> tuple[str, ...]:
+    """What the energy calls each tensor: the path to it without its first part, the energy itself."""
+    paths: dict[int, str] = {}
+    for slot in reversed(tensors(slots)):
+        paths[id(slot.value)] = slot.path.partition(".")[2] or slot.path
+    return tuple(paths.get(id(tensor), "tensor") for tensor in wanted)
 
 
 def changed(slots: list[Slot]) -> list[tuple[Slot, str]]:

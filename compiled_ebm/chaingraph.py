@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from compiled_ebm import sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.loopgraph import gather_loops, loop_of
 from compiled_ebm.masks import fold_masks
+from compiled_ebm.recorder import HostReadError, Recording, core_decomposition, record
 from compiled_ebm.repetition import recorded_once
 
 __all__ = ["ChainGraph", "peak_bytes", "split_prelude", "trace_graph"]
@@ -62,30 +61,29 @@ def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain
     captured = _lift_captured(recorded, len(example))
     n_own = n_chain + n_uniform
     flat = [*example[:n_own], *captured, *example[n_own:]]
-    functional = _functional(recorded, example, captured, n_own, flat)
-    gather_loops(functional)
-    body, prelude, n_constants = split_prelude(functional, n_own)
+    functional = _functional(recorded, captured, n_own, flat)
+    root = gather_loops(functional)
+    body, prelude, n_constants = split_prelude(functional, root, n_own)
     return ChainGraph(body, prelude, captured, frozen, host_reads, n_chain, n_uniform, n_constants)
 
 
-def _record(function: Callable[..., Any], example: Sequence[Tensor]) -> tuple[fx.GraphModule, tuple[str, ...]]:
+def _record(function: Callable[..., Any], example: Sequence[Tensor]) -> tuple[Recording, tuple[str, ...]]:
     """First pass: the operations as they happen, each with the user's line; lines that read values on the host."""
     recorder = sourcelines.SourceRecorder()
     try:
         # fused kernels of attention and of recurrent nets have no decomposition
         with (
-            sourcelines.recording_metadata(),
             recorder,
             sdpa_kernel(SDPBackend.MATH),
             _without_mkldnn(),
             _compiled_called_plainly(),
         ):
-            return make_fx(function)(*example), tuple(recorder.host_reads)
+            return record(function, example), tuple(recorder.host_reads)
     except UnsupportedEnergyError:
         raise
     except Exception as error:
         line = sourcelines.line_of_error(error)
-        if "data-dependent" in str(error) or "_local_scalar_dense" in str(error):
+        if isinstance(error, HostReadError) or "data-dependent" in str(error):
             raise UnsupportedEnergyError(
                 f"energy: control flow on data at {line}: a Python value was taken from a tensor that depends on x; "
                 "use torch.where, torch.clamp or masks so that every chain runs the same operations"
@@ -110,14 +108,12 @@ def _compiled_called_plainly() -> Iterator[None]:
     if "torch._dynamo" not in sys.modules:
         yield
         return
-    from torch._dynamo import config
-
-    with config.patch(error_on_nested_fx_trace=False):
+    with torch.compiler.set_stance("force_eager"):
         yield
 
 
-def _refuse_random(graph: fx.GraphModule) -> None:
-    for node in graph.graph.nodes:
+def _refuse_random(recorded: Recording) -> None:
+    for node in recorded.graph.nodes:
         if node.op == "call_function" and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise UnsupportedEnergyError(
                 f"energy: random draw {node.target} at {sourcelines.line_of_node(node)}; E(x) must be the same at "
@@ -125,78 +121,63 @@ def _refuse_random(graph: fx.GraphModule) -> None:
             )
 
 
-def _lift_captured(recorded: fx.GraphModule, n_inputs: int) -> tuple[Tensor, ...]:
-    """Captured tensors become placeholders after the function's own inputs."""
+def _lift_captured(recorded: Recording, n_inputs: int) -> tuple[Tensor, ...]:
+    """Held tensors become placeholders after the function's own inputs."""
     graph = recorded.graph
     last = [node for node in graph.nodes if node.op == "placeholder"][n_inputs - 1]
     captured: dict[int, tuple[Tensor, fx.Node]] = {}
     for node in list(graph.nodes):
         if node.op != "get_attr":
             continue
-        value = getattr(recorded, node.target)
+        value = recorded.held.pop(node.target)
         if id(value) not in captured:
             with graph.inserting_after(last):
                 last = graph.placeholder(f"captured_{len(captured)}")
             captured[id(value)] = (value, last)
         node.replace_all_uses_with(captured[id(value)][1])
         graph.erase_node(node)
-    graph.lint()
-    recorded.recompile()
     return tuple(value for value, _ in captured.values())
 
 
-def _functional(
-    recorded: fx.GraphModule,
-    example: Sequence[Tensor],
-    captured: Sequence[Tensor],
-    n_own: int,
-    flat: Sequence[Tensor],
-) -> fx.GraphModule:
+def _functional(recorded: Recording, captured: Sequence[Tensor], n_own: int, flat: Sequence[Tensor]) -> Recording:
     """Second pass: no mutation, core ATen only; inputs in the order own, captured, shared kwargs."""
 
     def run(*inputs: Tensor) -> Any:
         own, held, shared = inputs[:n_own], inputs[n_own : n_own + len(captured)], inputs[n_own + len(captured) :]
-        return fx.Interpreter(recorded).run(*own, *shared, *held, enable_io_processing=False)
+        return recorded.replay(*own, *shared, *held)
 
-    functional = torch.func.functionalize(run, remove="mutations")
-    with sourcelines.recording_metadata(), torch.no_grad():
-        graph = make_fx(functional, decomposition_table=_decompositions())(*(t.detach() for t in flat))
-    placeholders = {node for node in graph.graph.nodes if node.op == "placeholder"}
-    for node in list(graph.graph.nodes):
+    with torch.no_grad():
+        pure = record(torch.func.functionalize(run, remove="mutations"), flat, core_decomposition)
+    placeholders = {node for node in pure.graph.nodes if node.op == "placeholder"}
+    for node in list(pure.graph.nodes):
         # functionalize ends with a copy into each input that was changed; captured tensors stay as they are
         if node.target is torch.ops.aten.copy_.default and node.args[0] in placeholders:
             node.replace_all_uses_with(node.args[1])
-            graph.graph.erase_node(node)
-    _canonicalise(graph)
-    return graph
+            pure.graph.erase_node(node)
+    _canonicalise(pure, flat[0].device)
+    return pure
 
 
-@functools.cache
-def _decompositions() -> Mapping[Any, Callable[..., Any]]:
-    table: Any = torch._decomp.core_aten_decompositions()
-    return dict(table.items())
-
-
-def _canonicalise(graph: fx.GraphModule) -> None:
+def _canonicalise(pure: Recording, device: torch.device) -> None:
     """Drop operations that do nothing; give slices bounds that are not negative.
 
     The batching rule of ``slice_scatter`` (torch 2.13) misreads a negative end.
     """
-    aten = torch.ops.aten
-    for node in list(graph.graph.nodes):
+    aten, graph = torch.ops.aten, pure.graph
+    for node in list(graph.nodes):
         same = node.target in (aten.alias.default, aten.detach.default, aten.lift_fresh_copy.default)
         if node.target is aten.pow.Tensor_Scalar and node.args[1] == 1:
             same = node.args[0].meta["val"].dtype == node.meta["val"].dtype
         if node.target is aten.copy.default:
             # functionalised in-place writes; it has no batching rule
-            with graph.graph.inserting_before(node):
-                _replace_copy(graph.graph, node)
+            with graph.inserting_before(node):
+                _replace_copy(graph, node)
         elif node.target is aten.as_strided_scatter.default:
-            with graph.graph.inserting_before(node):
-                _replace_strided_scatter(graph, node)
+            with graph.inserting_before(node):
+                _replace_strided_scatter(pure, node, device)
         elif same:
             node.replace_all_uses_with(node.args[0])
-            graph.graph.erase_node(node)
+            graph.erase_node(node)
         elif node.target in (aten.slice.Tensor, aten.slice_scatter.default):
             first = 1 if node.target is aten.slice.Tensor else 2  # where dim, start, end, step begin
             given = [*node.args[first:], *(None,) * (first + 4 - len(node.args))]
@@ -204,16 +185,18 @@ def _canonicalise(graph: fx.GraphModule) -> None:
             size = node.args[0].meta["val"].shape[dim]
             start, end, _ = slice(start, end, stride).indices(size)
             node.args = (*node.args[:first], dim, start, max(start, end), stride)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
+    graph.eliminate_dead_code()
 
 
-def split_prelude(graph: fx.GraphModule, n_own: int) -> tuple[fx.GraphModule, fx.GraphModule, int]:
+def split_prelude(
+    recorded: Recording, root: fx.GraphModule | dict[str, Any], n_own: int
+) -> tuple[fx.GraphModule, fx.GraphModule, int]:
     """Split off what depends on the inputs after the first ``n_own`` only: (body, prelude, values between them).
 
-    A node without any tensor input (``arange``, ``full``) goes where it is used.
+    ``root`` has what the graph's nodes get and call by name. A node without any tensor input (``arange``, ``full``)
+    goes where it is used.
     """
-    nodes = list(graph.graph.nodes)
+    nodes = list(recorded.graph.nodes)
     placeholders = [n for n in nodes if n.op == "placeholder"]
     own, held = placeholders[:n_own], placeholders[n_own:]
     from_chain: set[fx.Node] = set(own)
@@ -255,12 +238,12 @@ def split_prelude(graph: fx.GraphModule, n_own: int) -> tuple[fx.GraphModule, fx
             body_env[node] = body_graph.node_copy(node, lambda n: body_env[n])
     prelude_graph.output(tuple(prelude_env[n] for n in boundary))
     body_graph.output(fx.map_arg(output.args[0], lambda n: body_env[n]))
-    prelude, body = fx.GraphModule(graph, prelude_graph), fx.GraphModule(graph, body_graph)
+    prelude, body = fx.GraphModule(root, prelude_graph), fx.GraphModule(root, body_graph)
     for part in (prelude, body):
-        part.graph.eliminate_dead_code()
+        if part.graph.eliminate_dead_code():
+            part.delete_all_unused_submodules()
+            part.recompile()
         part.graph.lint()
-        part.delete_all_unused_submodules()
-        part.recompile()
     return body, prelude, len(boundary)
 
 
@@ -279,7 +262,7 @@ def _replace_copy(graph: fx.Graph, node: fx.Node) -> None:
     graph.erase_node(node)
 
 
-def _replace_strided_scatter(module: fx.GraphModule, node: fx.Node) -> None:
+def _replace_strided_scatter(pure: Recording, node: fx.Node, device: torch.device) -> None:
     """``as_strided_scatter`` into contiguous memory as a scatter by constant indices; it has no batching rule."""
     into, source = node.all_input_nodes[0], node.all_input_nodes[-1]
     value = into.meta["val"]
@@ -287,20 +270,17 @@ def _replace_strided_scatter(module: fx.GraphModule, node: fx.Node) -> None:
         return
     given: tuple[Any, ...] = node.args
     sizes, strides, offset = given[2], given[3], (given[4] if len(given) > 4 else 0) or 0
-    index = torch.full((), offset, dtype=torch.int64, device=value.device)
+    index = torch.full((), offset, dtype=torch.int64, device=device)
     for size, stride in zip(sizes, strides, strict=True):
-        index = index.unsqueeze(-1) + stride * torch.arange(size, device=value.device)
-    name = f"_strided_{len(module._buffers)}"
-    module.register_buffer(name, index.reshape(-1))
-    graph, aten = module.graph, torch.ops.aten
+        index = index.unsqueeze(-1) + stride * torch.arange(size, device=device)
+    graph, aten = pure.graph, torch.ops.aten
 
     def call(target: Callable[..., Any], args: tuple[Any, ...], val: Tensor) -> fx.Node:
         new = graph.call_function(target, args)
         new.meta = {**node.meta, "val": val}
         return new
 
-    where = graph.get_attr(name)
-    where.meta = {**node.meta, "val": index.reshape(-1)}
+    where = pure.hold(f"strided_{len(pure.held)}", index.reshape(-1), node.meta)
     flat = call(aten.reshape.default, (into, [value.numel()]), value.reshape(-1))
     rows = call(aten.reshape.default, (source, [index.numel()]), source.meta["val"].reshape(-1))
     put = call(aten.index_put.default, (flat, [where], rows), value.reshape(-1))

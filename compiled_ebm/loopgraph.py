@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from compiled_ebm import checksum
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.recorder import Recording
 from compiled_ebm.repetition import END, repeat_mapped
 from compiled_ebm.sourcelines import line_of_node
 
@@ -53,18 +54,25 @@ def readable_code(graph: fx.GraphModule) -> str:
     return "\n\n".join([graph.code.strip(), *bodies])
 
 
-def gather_loops(module: fx.GraphModule) -> None:
+def gather_loops(recorded: Recording) -> fx.GraphModule | dict[str, Any]:
     """Replace markers, and what depends on the first and is needed by the second, by calls of :class:`Rounds`.
 
     What a body reads and does not depend on the carry stays outside, and is computed once.
+
+    Returns:
+        What the nodes of the graph call and get by name.
     """
-    graph = module.graph
+    graph = recorded.graph
+    if not any(node.target is END for node in graph.nodes):
+        return recorded.held
     graph.eliminate_dead_code()
+    module = fx.GraphModule(recorded.held, graph)
     for end in [node for node in graph.nodes if node.target is END]:  # inner loops end before outer ones
         _gather(module, end)
     module.delete_all_unused_submodules()
     graph.lint()
     module.recompile()
+    return module
 
 
 def _gather(module: fx.GraphModule, end: fx.Node) -> None:

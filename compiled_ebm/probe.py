@@ -85,12 +85,13 @@ def probe(
     slots = captures.find_slots(energy)
     notes: list[str] = []
     devices = [torch.device(device)] if device.type == "cuda" else []
-    with mutations_undone(slots, notes), captures.substituted(slots, cast), torch.random.fork_rng(devices):
-        torch.manual_seed(0)
+    undone = mutations_undone(slots, notes)
+    with undone, captures.substituted(slots, cast), torch.random.fork_rng(devices):
+        _seed(device)
         batch = _call(evaluate, rows, energy, event_shape, given)
         again = _call(evaluate, rows, energy, event_shape, given)
     if notes:  # an energy that keeps a state of its own is compared from the same state
-        with mutations_undone(slots, []), captures.substituted(slots, cast):
+        with undone, captures.substituted(slots, cast):
             again = _call(evaluate, rows, energy, event_shape, given)
     if not all(torch.equal(a, b) or bool(torch.isnan(a).any()) for a, b in zip(batch, again, strict=True)):
         raise InconsistentEnergyError(
@@ -98,7 +99,7 @@ def probe(
             "the same at every call: call model.eval() if this is dropout, or pass random numbers in as model_kwargs"
         )
     for i in range(0, _N, _N // _ALONE):
-        with mutations_undone(slots, []), captures.substituted(slots, cast):
+        with undone, captures.substituted(slots, cast):
             alone = _call(evaluate, rows[i : i + 1], energy, event_shape, given)
         for name, one, all_ in zip(("energy", "gradient"), alone, batch, strict=True):
             if not _close(one[0], all_[i], compute_dtype):
@@ -139,6 +140,14 @@ def _baked_in(name: str, traced: Tensor, given: Tensor, host_reads: Sequence[str
         + (f" at {'; '.join(host_reads)}" if host_reads else "")
         + " (tolist, numpy, a branch on the number of chains); write it with torch operations alone, or use torch.where"
     )
+
+
+def _seed(device: torch.device) -> None:
+    """Not ``torch.manual_seed``: it reaches the generators of every device, which nobody would put back."""
+    torch.default_generator.manual_seed(0)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(0)
 
 
 def _close(a: Tensor, b: Tensor, dtype: torch.dtype, units: int = _BATCH_EPS) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import linecache
 import sys
@@ -14,16 +15,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx import traceback as fx_traceback
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["SourceRecorder", "line_of_error", "line_of_node", "recording_metadata"]
+__all__ = ["SourceRecorder", "current_label", "labelled", "line_of_error", "line_of_node"]
 
 _LIBRARY_ROOTS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 _HOST_READS = (Tensor.numpy, Tensor.tolist, Tensor.__array__)
 _EXAMPLE_ENERGIES = str(Path(__file__).parent / "energies")
+_TRANSITIONS = str(Path(__file__).parent / "transitions")
+_TRACE = str(Path(__file__).parent / "trace.py")
+_GRADIENT_SUM = "autograd's own: the sum of a gradient's parts"
 
 
+@functools.cache
 def _is_user_file(filename: str) -> bool:
     if filename.startswith(_EXAMPLE_ENERGIES):  # the energies we ship are user code to the tracer
         return True
@@ -35,11 +39,25 @@ def _format(filename: str, line: int, name: str) -> str:
     return f"{filename}:{line}, in {name}" + (f": {text}" if text else "")
 
 
-def _current_user_line() -> str | None:
+def _current_line() -> str:
+    """The innermost line of the user's below the tracer; where there is none, whose own line it is."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not _is_user_file(frame.f_code.co_filename):
+    while frame is not None:
+        code = frame.f_code
+        if _is_user_file(code.co_filename):
+            return _format(code.co_filename, frame.f_lineno, code.co_name)
+        if code.co_filename.startswith(_TRANSITIONS):
+            return _own_line("transition", frame)
+        if code.co_filename == _TRACE:
+            return _own_line("sampler", frame)
         frame = frame.f_back
-    return _format(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name) if frame else None
+    return "an unknown line"
+
+
+def _own_line(whose: str, frame: FrameType) -> str:
+    """Without a number: a line of ours."""
+    text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return f"the {whose}'s own: {text or frame.f_code.co_name}"
 
 
 def line_of_error(error: BaseException) -> str:
@@ -63,11 +81,28 @@ def line_of_node(node: fx.Node) -> str:
     return str(node.meta.get("stack_trace") or "a line outside the energy's own source")
 
 
+class _Current:
+    """The line that operations belong to which are recorded now.
+
+    Of all threads, for torch runs the backward of CUDA operations in threads of its own; one thread traces at a time.
+    """
+
+    label: str | None = None
+
+
+def current_label() -> str | None:
+    """The line that an operation belongs to which is recorded now."""
+    return _Current.label
+
+
 @contextmanager
-def recording_metadata() -> Iterator[None]:
-    """Within the block, nodes that ``make_fx`` records carry the metadata that is current."""
-    with fx_traceback.preserve_node_meta():
+def labelled(line: str | None) -> Iterator[None]:
+    """Within the block, operations that are recorded belong to ``line``."""
+    before, _Current.label = _Current.label, line
+    try:
         yield
+    finally:
+        _Current.label = before
 
 
 class SourceRecorder(TorchFunctionMode):
@@ -82,12 +117,10 @@ class SourceRecorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        line = _current_user_line()
-        if line is None:
-            return func(*args, **(kwargs or {}))
+        line = _current_line()
         if func in _HOST_READS and line not in self.host_reads:
             self.host_reads.append(line)
-        with _labelled(line):
+        with labelled(line):
             out = func(*args, **(kwargs or {}))
         for result in out if isinstance(out, (tuple, list)) else (out,):
             if isinstance(result, Tensor) and result.grad_fn is not None:
@@ -103,24 +136,11 @@ class SourceRecorder(TorchFunctionMode):
             self._seen.add(node)
 
             def enter(*_: Any) -> None:
-                fx_traceback.current_meta["stack_trace"] = line
+                _Current.label = line
 
             def leave(*_: Any) -> None:
-                fx_traceback.current_meta.pop("stack_trace", None)
+                _Current.label = _GRADIENT_SUM  # what the engine does between two nodes
 
             node.register_prehook(enter)
             node.register_hook(leave)
             pending.extend(parent for parent, _ in node.next_functions)
-
-
-@contextmanager
-def _labelled(line: str) -> Iterator[None]:
-    before = fx_traceback.current_meta.get("stack_trace")
-    fx_traceback.current_meta["stack_trace"] = line
-    try:
-        yield
-    finally:
-        if before is None:
-            fx_traceback.current_meta.pop("stack_trace", None)
-        else:
-            fx_traceback.current_meta["stack_trace"] = before

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.valuechecks import ValueChecks
 
 __all__ = ["BatchTarget", "Energy", "own_gradient"]
 
@@ -51,7 +52,9 @@ class BatchTarget:
         self._carry = carry_dtype
 
     def _call(self, x: Tensor) -> Tensor:
-        energy = self._energy(x, **self._kwargs)
+        checks = ValueChecks(x.shape[0])
+        with checks:
+            energy = self._energy(x, **self._kwargs)
         if not isinstance(energy, Tensor):
             raise UnsupportedEnergyError(
                 f"energy: expected a tensor of shape [{x.shape[0]}] for positions of shape {list(x.shape)}, got "
@@ -65,7 +68,7 @@ class BatchTarget:
             )
         if not energy.dtype.is_floating_point:
             raise UnsupportedEnergyError(f"energy: expected a floating-point output, got {energy.dtype}")
-        return energy
+        return checks.applied(energy)
 
     def energy(self, x: Tensor) -> Tensor:
         """E of a batch ``[n, *event]``: ``[n]`` in the carried dtype."""
@@ -78,7 +81,7 @@ class BatchTarget:
         if self._gradient is not None:
             energy = self.energy(x)
             kwargs = {"model_kwargs": self._kwargs} if self._kwargs else {}
-            with torch.enable_grad():
+            with torch.enable_grad(), ValueChecks(x.shape[0]):
                 own = self._gradient(inner, **kwargs)
             if not isinstance(own, Tensor) or own.shape != x.shape:
                 got = list(own.shape) if isinstance(own, Tensor) else type(own).__name__

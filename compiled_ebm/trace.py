@@ -1,6 +1,6 @@
 """Trace: energy + transition become one chain's step, as a pure ATen graph.
 
-Two passes. The first runs the transition's own ``step`` with the user's energy on one chain under ``make_fx``, which
+Two passes. The first runs the transition's own ``step`` with the user's energy on one chain under the recorder, which
 records every operation with the user's line. Tensors that the energy captured (parameters, buffers, closures) are
 lifted from constants to inputs. The second pass makes the graph functional, decomposes it to core ATen, and splits
 off the prelude: what depends on captured tensors only, evaluated once a run, so that weights stay live.
@@ -20,6 +20,7 @@ from torch import Tensor
 from compiled_ebm import captures, checksum
 from compiled_ebm.chaingraph import ChainGraph, peak_bytes, trace_graph
 from compiled_ebm.loopgraph import readable_code
+from compiled_ebm.masks import FewChosenError
 from compiled_ebm.target import BatchTarget, Energy
 from compiled_ebm.transitions.base import NoiseDraw, Target, Transition
 
@@ -37,6 +38,8 @@ __all__ = [
 ALIVE = -1
 """``failed_at`` of a chain that has not failed."""
 
+_EXAMPLES = 8
+"""Positions at which a trace is tried."""
 _TRACE_LOCK = threading.RLock()
 
 
@@ -113,6 +116,7 @@ class ChainProgram:
 
     ``step.body(*state, failed_at, *chain_kwargs, normals, uniforms, step, *hyper, *constants)``
     gives ``(*state, failed_at)``; ``init.body(x, *chain_kwargs, step, *constants)`` gives the same.
+    ``captured_names`` are those of ``step.captured`` in the user's code.
     """
 
     init: ChainGraph
@@ -125,6 +129,7 @@ class ChainProgram:
     kwargs: KwargsSpec
     state_type: type
     state_shapes: tuple[tuple[int, ...], ...]
+    captured_names: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -157,6 +162,7 @@ def trace(
     device: torch.device,
     kwargs_spec: KwargsSpec,
     kwargs_row: Mapping[str, Tensor],
+    example: int = 0,
 ) -> ChainProgram:
     """Trace one chain's ``init`` and ``step``.
 
@@ -169,12 +175,13 @@ def trace(
         device: Where the chains live.
         kwargs_spec: Which ``model_kwargs`` are per chain.
         kwargs_row: One row (no chain dimension) of each per-chain tensor, and each shared tensor.
+        example: Which position to trace at. Another is tried where a mask of x chooses too few elements to tell.
 
     Raises:
         UnsupportedEnergyError: Control flow on data, random draws, or an operation that cannot be traced.
     """
     slots = captures.find_slots(energy)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(example)
     x = torch.randn(event_shape, generator=generator, dtype=torch.float64).to(device=device, dtype=carry_dtype)
     step_index = torch.zeros((), dtype=torch.int64, device=device)
     chain_kwargs = [kwargs_row[name] for name in kwargs_spec.per_chain]
@@ -219,9 +226,24 @@ def trace(
 
     alive = torch.full((), ALIVE, dtype=torch.int64, device=device)
     example_step = (*example_state[:-1], alive, *chain_kwargs, normals, uniforms, step_index, *hyper, *shared_kwargs)
-    with _TRACE_LOCK, mutations_undone(slots, []):
-        init_graph = trace_graph(init, example_init, 1 + n_kw, 1)
-        step_graph = trace_graph(step, example_step, n_state + 1 + n_kw + 2, 1 + len(hyper))
+    try:
+        with _TRACE_LOCK, mutations_undone(slots, []):
+            init_graph = trace_graph(init, example_init, 1 + n_kw, 1)
+            step_graph = trace_graph(step, example_step, n_state + 1 + n_kw + 2, 1 + len(hyper))
+    except FewChosenError:
+        if example + 1 == _EXAMPLES:
+            raise
+        return trace(
+            energy,
+            transition,
+            event_shape,
+            carry_dtype=carry_dtype,
+            compute_dtype=compute_dtype,
+            device=device,
+            kwargs_spec=kwargs_spec,
+            kwargs_row=kwargs_row,
+            example=example + 1,
+        )
     return ChainProgram(
         init=init_graph,
         step=step_graph,
@@ -233,6 +255,7 @@ def trace(
         kwargs=kwargs_spec,
         state_type=state_type,
         state_shapes=tuple(tuple(t.shape) for t in example_state[:-1]),
+        captured_names=captures.names(slots, step_graph.captured),
         notes=tuple(notes),
     )
 
@@ -248,18 +271,27 @@ class _ZeroTarget:
 
 
 class mutations_undone:
-    """Buffers that the energy changes in place while it is probed or traced get their old values back."""
+    """Buffers that the energy changes in place while it is probed or traced get their old values back.
+
+    It can be entered again, and then copies anew only what has changed in between.
+    """
 
     def __init__(self, slots: list[captures.Slot], notes: list[str]) -> None:
-        self._saved = [(slot, slot.value._version, slot.value.detach().clone()) for slot in captures.tensors(slots)]
+        self._slots = captures.tensors(slots)
+        self._saved: list[tuple[int, Tensor]] = [(-1, slot.value) for slot in self._slots]
         self._notes = notes
 
     def __enter__(self) -> None:
-        return None
+        for k, slot in enumerate(self._slots):
+            if slot.value._version != self._saved[k][0]:
+                self._saved[k] = slot.value._version, slot.value.detach().clone()
 
     def __exit__(self, *_: object) -> None:
-        for slot, version, value in self._saved:
+        for k, (slot, (version, value)) in enumerate(zip(self._slots, self._saved, strict=True)):
             if slot.value._version != version:
-                self._notes.append(f"the energy changes {slot.path} in place when called; sampling leaves it as it is")
+                note = f"the energy changes {slot.path} in place when called; sampling leaves it as it is"
+                if note not in self._notes:
+                    self._notes.append(note)
                 with torch.no_grad():
                     slot.value.copy_(value)
+                self._saved[k] = slot.value._version, value

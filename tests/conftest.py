@@ -16,6 +16,9 @@ settings.load_profile("compiled_ebm")
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors, but for those that torch gives itself when Inductor is first imported."""
     config.addinivalue_line("filterwarnings", r"ignore:`torch\.jit\.script:DeprecationWarning")
+    # A test that is named runs, though the default of -m in pyproject.toml leaves slow ones out.
+    if config.option.markexpr == "not slow" and all("::" in argument for argument in config.args):
+        config.option.markexpr = ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -96,8 +96,8 @@ def test_inductor_agrees_with_eager(case: Case) -> None:
     check_agreement(case, "inductor", torch.float32)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=slow)], ids=str)
+@pytest.mark.parametrize("case", case_params())
 def test_fused_agrees_with_eager(case: Case, dtype: torch.dtype) -> None:
     check_agreement(case, "fused", dtype)
 
@@ -188,7 +188,8 @@ WIDTHS = [(3, 3), (5, 5), (6, 16), (7, 13), (17, 2), (30, 64), (64, 64)]
     [
         *(pytest.param("eager", w, id=f"eager-{w}") for w in WIDTHS),
         *(pytest.param("fused", w, id=f"fused-{w}") for w in WIDTHS),
-        *(pytest.param("inductor", w, id=f"inductor-{w}") for w in ((4, 13), (17, 13))),
+        pytest.param("inductor", (4, 13), id="inductor-(4, 13)"),
+        pytest.param("inductor", (17, 13), id="inductor-(17, 13)", marks=slow),
     ],
 )
 def test_bits_of_matrix_products_do_not_depend_on_the_batch(backend: str, widths: tuple[int, int]) -> None:

@@ -34,6 +34,7 @@ from compiled_ebm.energies import (
     RosenbrockModel,
     StyblinskiTangModel,
 )
+from compiled_ebm.recorder import record
 
 DOUBLE = torch.float64
 MEAN = [0.5, -1.0, 2.0]
@@ -174,9 +175,7 @@ def test_one_chain_is_its_row_and_vmap_agrees(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_no_branch_depends_on_the_batch_or_the_data(name: str) -> None:
-    """A trace of one chain at 0 gives the energy everywhere; `make_fx` refuses control flow on data."""
-    from torch.fx.experimental.proxy_tensor import make_fx
-
+    """A trace of one chain at 0 gives the energy everywhere; the recorder refuses control flow on data."""
     model = make(name, dtype=DOUBLE)
 
     def one(position: torch.Tensor) -> torch.Tensor:
@@ -184,8 +183,8 @@ def test_no_branch_depends_on_the_batch_or_the_data(name: str) -> None:
         return energy.squeeze(0)
 
     x = positions(name)
-    graph = make_fx(one)(torch.zeros_like(x[0]))
-    torch.testing.assert_close(torch.stack([graph(row) for row in x]), model(x), rtol=1e-13, atol=1e-13)
+    recording = record(one, [torch.zeros_like(x[0])])
+    torch.testing.assert_close(torch.stack([recording.replay(row) for row in x]), model(x), rtol=1e-13, atol=1e-13)
 
 
 def torchebm_pair(name: str, dtype: torch.dtype) -> tuple[BaseModel, nn.Module]:

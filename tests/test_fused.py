@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 import compiled_ebm as ce
-from compiled_ebm.backends.fused import kernel, toolchain
+from compiled_ebm import builder
+from compiled_ebm.backends.fused import kernel, lower, toolchain
+from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.transitions.base import NoiseDraw, Target
 
 pytestmark = pytest.mark.skipif(toolchain.why_unavailable() is not None, reason="needs a C++ compiler")
@@ -108,22 +111,43 @@ def test_one_build_for_new_weights_schedules_and_batch_sizes() -> None:
     assert toolchain.n_compilations() == before and "builds         1," in sampler.explain()
 
 
-def test_a_symmetric_matrix_and_its_transpose_are_one_product() -> None:
-    root = torch.randn(20, 20, generator=torch.Generator().manual_seed(3))
-    matrix = root @ root.T / 20
-    matrix = (matrix + matrix.T) / 2
+QUADRATICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "half": lambda x, m: 0.5 * (x * (x @ m)).sum(-1),
+    "whole": lambda x, m: ((x @ m) * x).sum(-1),
+    "einsum": lambda x, m: 0.5 * torch.einsum("bi,ij,bj->b", x - m[0], m, x - m[0]),
+    "beside others": lambda x, m: x.pow(4).sum(-1) + 0.5 * ((x @ m) * x).sum(-1) + x.cos().sum(-1),
+    "bmm": lambda x, m: 0.5 * torch.bmm(x.unsqueeze(1) @ m, x.unsqueeze(2)).reshape(-1),
+}
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "nearly", "general"])
+@pytest.mark.parametrize("name", QUADRATICS)
+def test_a_quadratic_form_and_its_gradient_are_one_product(name: str, kind: str) -> None:
+    root = torch.randn(40, 40, generator=torch.Generator().manual_seed(3)) / 40
+    matrix = {"symmetric": root + root.T, "nearly": torch.linalg.inv(root @ root.T + torch.eye(40)), "general": root}[
+        kind
+    ]
+    sampler, eager = (build(lambda x: QUADRATICS[name](x, matrix), 40, backend=b) for b in ("fused", "eager"))
+    for changed in (False, True):  # as it is, then no longer symmetric
+        got, want = (s.run(s.init(n_chains=40), 5).state for s in (sampler, eager))
+        for a, b in zip((got.positions, *got.carried), (want.positions, *want.carried), strict=True):
+            assert torch.allclose(a, b, rtol=1e-4, atol=2e-5), changed
+        assert sampler.source.count("long k = 0; k < 40") == 1
+        matrix[0, 5] += 0.5
+
+
+def test_a_product_that_is_used_otherwise_stays_as_it_is() -> None:
+    """Neither half of the pair may be replaced where something else reads it."""
+    matrix = torch.randn(40, 40, generator=torch.Generator().manual_seed(3)) / 20
 
     def energy(x: Tensor) -> Tensor:
-        return 0.5 * (x * (x @ matrix)).sum(-1)
+        y = x @ matrix
+        return 0.5 * (x * y).sum(-1) + y[:, :3].sin().sum(-1)
 
-    sampler, eager = build(energy, 20), build(energy, 20, backend="eager")
-    sampler.build(16)
-    products = sampler.source.count("R sum[")
-    for _ in range(2):  # as it is, then no longer symmetric
-        got, want = (s.run(s.init(n_chains=40), 5).state.positions for s in (sampler, eager))
-        assert torch.allclose(got, want, atol=1e-5)
-        matrix[0, 5] += 0.5
-    assert sampler.source.count("R sum[") == 2 * products
+    sampler, eager = (build(energy, 40, backend=b) for b in ("fused", "eager"))
+    got, want = (s.run(s.init(n_chains=40), 5).state for s in (sampler, eager))
+    for a, b in zip((got.positions, *got.carried), (want.positions, *want.carried), strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
 def test_a_mixture_needs_each_exponential_once() -> None:
@@ -140,23 +164,64 @@ def test_a_mixture_needs_each_exponential_once() -> None:
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def equal_bits(a: ce.ChainState, b: ce.ChainState) -> bool:
+    return all(map(torch.equal, (a.positions, *a.carried), (b.positions, *b.carried)))
+
+
+def vectors() -> list[tuple[toolchain.Vector, int]]:
+    """Instruction sets of this machine that have a fused multiply-add, and the bytes of a vector."""
+    found = set(toolchain.cpu_identity().split())
+    wide: list[tuple[toolchain.Vector, int]] = [("avx512", 64)] if {"avx512f", "avx512dq"} <= found else []
+    return [*wide, *([("avx2", 32), ("avx2", 16)] if {"avx2", "fma"} <= found else [])]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("name", ["small-network", "wide-network", "ring-of-sites"])
+@pytest.mark.parametrize(
+    "name", ["small-network", pytest.param("wide-network", marks=pytest.mark.slow), "ring-of-sites"]
+)
 def test_bits_do_not_depend_on_the_width_of_vectors(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight chains a vector or sixteen: what AVX2 computes, AVX-512 computes."""
-    if "avx512f" not in toolchain.cpu_identity():
-        pytest.skip("needs AVX-512 to compare with AVX2")
+    """Four chains a vector, eight or sixteen: what AVX2 computes, AVX-512 computes."""
+    if len(vectors()) < 2:
+        pytest.skip("needs AVX2 or AVX-512, of which vectors have several widths")
     energy, dim = ENERGIES[name]
     states = []
-    for vector in ("avx512", "avx2"):
+    for vector, width in vectors():
         monkeypatch.setattr(kernel, "VECTOR", vector)
+        header = f"#define VECTOR_BYTES {width}\n{lanes_header()}"
+        monkeypatch.setattr(kernel, "lanes_header", functools.partial(str, header))
         sampler = build(energy, dim, dtype=dtype)
         states.append(sampler.run(sampler.init(n_chains=70, seed=5), 8).state)
-        assert f"tile           {(64 if vector == 'avx512' else 32) // dtype.itemsize} chains" in sampler.explain()
-    for a, b in zip(*((s.positions, *s.carried) for s in states), strict=True):
-        assert torch.equal(a, b)
+        assert f"tile           {width // dtype.itemsize} chains" in sampler.explain()
+    assert all(equal_bits(state, states[0]) for state in states[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", ["small-network", "ring-of-sites"])
+def test_the_portable_kernel(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What every machine of a kind runs, on x86 without FMA and AVX: near eager, its bits independent of the batch."""
+    energy, dim = ENERGIES[name]
+    samplers = {"eager": build(energy, dim, dtype=dtype, backend="eager")}
+    for vector in ("native", "portable"):
+        with monkeypatch.context() as patch:
+            patch.setattr(kernel, "VECTOR", vector)
+            samplers[vector] = build(energy, dim, dtype=dtype)
+            samplers[vector].build(16)
+    portable = samplers["portable"]
+    assert f"tile           {16 // dtype.itemsize} chains" in portable.explain()
+    eager, native, whole = (s.run(s.init(n_chains=70, seed=5), 8).state for s in samplers.values())
+    tolerance = 200 * torch.finfo(dtype).eps
+    for a, b in zip((whole.positions, *whole.carried), (eager.positions, *eager.carried), strict=True):
+        assert torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+    if vectors():  # without a fused multiply-add some sums round otherwise: another kernel was run
+        assert not equal_bits(whole, native)
+    x0 = portable.init(n_chains=70, seed=5).positions
+    part = portable.run(portable.run(portable.init(x0[9:20], seed=5, first_chain=9), 3).state, 5).state
+    assert all(
+        torch.equal(a, b[9:20])
+        for a, b in zip((part.positions, *part.carried), (whole.positions, *whole.carried), strict=True)
+    )
 
 
 class MomentumState(NamedTuple):
@@ -246,12 +311,43 @@ def test_a_wider_energy_than_state_is_refused_and_auto_goes_on() -> None:
     assert build(double_well, 3, compute_dtype=torch.float64, backend="auto").build(16) >= 0
 
 
+def repeated(x: Tensor) -> Tensor:
+    for _ in range(250):
+        x = torch.sin(x) + 0.1 * x.roll(1, -1)
+    return x.square().sum(-1)
+
+
+def test_a_program_of_too_many_statements_is_refused_before_it_is_compiled() -> None:
+    before = toolchain.n_compilations()
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"at most 12,000 statements.*got \d\d,\d+.*whole tensors"):
+        build(repeated, 4).build(16)
+    assert toolchain.n_compilations() == before
+
+
+@pytest.mark.parametrize("limit", ["statements", "seconds"])
+def test_auto_goes_on_where_compiling_would_take_too_long(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, value = {"statements": ("MOST_STATEMENTS", 5), "seconds": ("_COMPILE_SECONDS", 0.0)}[limit]
+    monkeypatch.setattr(kernel, name, value)
+    missing = replace(builder.BACKENDS["inductor"], why_unavailable=lambda device: "only a test")
+    monkeypatch.setitem(builder.BACKENDS, "inductor", missing)
+    sampler = build(lambda x: (x * 1.0625).square().sum(-1), 3, backend="auto")  # a kernel that nobody has compiled
+    sampler.build(16)
+    assert sampler.backend == "eager" and re.search("not fused: energy: .*(statements|took more)", sampler.explain())
+
+
+def test_a_state_that_no_tile_holds_is_refused_with_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lower, "_MOST_ELEMENTS", 50_000)
+    sampler = build(double_well, 20_000)
+    with pytest.raises(ce.UnsupportedEnergyError, match=r"got 60,00\d in state.*4 MiB for one tile.*'inductor'"):
+        sampler.build(1)
+
+
 def test_explain_tells_cost_floor_and_measurement() -> None:
     sampler = build(small_network, 2)
     sampler.run(sampler.init(n_chains=2000), 50)
     text = sampler.explain()
     assert re.search(r"chain-step +\d+ FLOPs, 64 tanh, 2 normals|chain-step +\d+ FLOPs, 32 tanh, 2 normals", text)
-    assert re.search(r"floor +[\d.]+ ns a chain-step", text) and re.search(r"measured +[\d.]+ ns with", text)
+    assert re.search(r"floor +[\d.]+ ns a chain-step", text) and re.search(r"measured +[\d.]+ [nu]s with", text)
 
 
 def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,12 +92,12 @@ def item_unused(x: Tensor) -> Tensor:
 
 
 def mask_by_x(x: Tensor) -> Tensor:
-    return x.square().sum(-1) + 0.0 * x[x > 0].sum()
+    return x.square().sum(-1) + 0.0 * x[x > 0].mean()
 
 
 def assignment_by_x(x: Tensor) -> Tensor:
     y = x * 1.0
-    y[y < 0] = 0.0
+    y[x < 0] = x[x < 0].flip(0)
     return y.square().sum(-1)
 
 
@@ -153,8 +153,8 @@ REFUSED: dict[str, Refusal] = {
     ),
     "item": (lambda: item_in_energy, ("Python value was taken from a tensor",), "x[0, 0].item()"),
     "item unused": (lambda: item_unused, ("Python value was taken from a tensor",), "x.sum().item()"),
-    "boolean mask": (lambda: mask_by_x, ("aten.index", "depends on", "torch.where"), "x[x > 0].sum()"),
-    "boolean mask, assigned": (lambda: assignment_by_x, ("aten.index_put", "torch.where"), "y[y < 0] = 0.0"),
+    "boolean mask": (lambda: mask_by_x, ("aten.mean", "depends on", "torch.where"), "x[x > 0].mean()"),
+    "boolean mask, assigned": (lambda: assignment_by_x, ("aten.flip", "torch.where"), "x[x < 0].flip(0)"),
     "nonzero": (lambda: nonzero_of_x, ("aten.nonzero", "depends on"), "x.nonzero().sum()"),
     "NumPy": (lambda: through_numpy, ("energy:",), "x.detach().numpy()"),
     "BatchNorm": (lambda: Net(nn.BatchNorm1d(8)), ("couples chains", "BatchNorm1d(8", "model.eval()"), None),
@@ -257,15 +257,44 @@ def test_negative_control_these_are_not_refused(name: str) -> None:
     assert torch.allclose(traced_energy(build(energy), x), want, rtol=1e-5, equal_nan=True)
 
 
-def test_distributions_need_their_validation_off() -> None:
-    """``log_prob`` validates its argument by a branch on data: refused with the user's line, and fine without."""
-    checked, unchecked = (
-        torch.distributions.MultivariateNormal(torch.zeros(3), torch.eye(3), validate_args=on) for on in (True, False)
-    )
-    with pytest.raises(ce.UnsupportedEnergyError, match=r"control flow on data at .*checked\.log_prob"):
-        build(lambda x: -checked.log_prob(x))
+def test_distributions_may_check_their_values() -> None:
+    """``log_prob`` and the constructors ask for a value of the whole batch and raise; here it is each chain's own."""
+
+    def energy(x: Tensor) -> Tensor:
+        scale = torch.distributions.HalfNormal(2.0).log_prob(x[:, 0])
+        rest = torch.distributions.Normal(x[:, :1], x[:, 1:2].exp()).log_prob(x[:, 2:]).sum(-1)
+        covariance = torch.eye(2) * (1 + x[:, :1, None].square())
+        return -torch.distributions.MultivariateNormal(torch.zeros(2), covariance).log_prob(x[:, 1:]) - scale - rest
+
     x = points()
-    assert torch.allclose(traced_energy(build(lambda x: -unchecked.log_prob(x)), x), -checked.log_prob(x))
+    x[:, 0] = x[:, 0].abs()
+    with torch.no_grad():
+        assert torch.allclose(traced_energy(build(energy), x), energy(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_chain_outside_a_support_fails_alone(backend: str) -> None:
+    sampler = build(lambda x: -torch.distributions.Exponential(1.0).log_prob(x).sum(-1), backend=backend)
+    x = points().abs() + 0.5
+    x[3, 1] = -0.25
+    with pytest.warns(ce.NonFiniteChainWarning):
+        state = sampler.run(sampler.init(x, seed=1), 1).state
+    inside = torch.arange(len(x)) != 3
+    assert torch.equal(state.failed_at >= 0, ~inside)
+    assert torch.equal(state.x[3], x[3]) and (state.x != x)[inside].all()
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_one_hot_labels_of_chains(backend: str) -> None:
+    labels, weights = torch.arange(16) % 3, torch.arange(9.0).reshape(3, 3)
+
+    def energy(x: Tensor, y: Tensor) -> Tensor:
+        return (F.one_hot(y, 3).to(x) @ weights * x).sum(-1) + x.square().sum(-1)
+
+    sampler = build(energy, backend=backend, model_kwargs={"y": labels})
+    x = points()
+    state = sampler.run(sampler.init(x), 0).state
+    assert torch.allclose(state.carried[1], weights[labels] + 2 * x)
 
 
 def test_positions_must_be_floating() -> None:
@@ -317,6 +346,10 @@ def test_the_traced_program_gives_energy_and_gradient(case: Case) -> None:
         assert torch.allclose(got, want, rtol=1e-12, atol=1e-12 * float(want.abs().max()))
 
 
+def through(mask: Tensor, y: Tensor, chosen: Callable[[Tensor], Tensor]) -> None:
+    y[mask] = chosen(mask)
+
+
 IN_PLACE: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "column": lambda x, y: y[:, 0].copy_(2 * x[:, 1]),
     "fill": lambda x, y: y[:, 1].fill_(0.5),
@@ -327,6 +360,11 @@ IN_PLACE: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "integer indices": lambda x, y: y.__setitem__((slice(None), [0, 2]), x[:, [1, 1]]),
     "clamped": lambda x, y: y[:, 1:].clamp_(-0.5, 0.5),
     "masked": lambda x, y: y.masked_fill_(y < 0, 0.25),
+    "number by a mask": lambda x, y: y.__setitem__(y < 0, 0.25),
+    "chosen by a mask": lambda x, y: through(x > 0, y, lambda m: x[m].exp() * x[m] + y[m].sin()),
+    "scaled by a mask": lambda x, y: through(y < 0, y, lambda m: y[m].mul_(3.0)),
+    "logarithm by a mask": lambda x, y: through(x > 0.1, y, lambda m: torch.log(x[m] - 0.1)),
+    "sums by a mask": lambda x, y: y.add_(torch.stack([r[r > 0].square().sum() for r in x.unbind(0)]).unsqueeze(-1)),
     "index_add": lambda x, y: y.index_add_(1, torch.tensor([0, 2]), x[:, :2]),
 }
 

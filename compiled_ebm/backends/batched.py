@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from compiled_ebm.backends.base import Chains
 from compiled_ebm.backends.noise import draw_noise
@@ -17,6 +16,7 @@ from compiled_ebm.chaingraph import split_prelude
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.loopgraph import gather_loops
 from compiled_ebm.products import ChainProducts
+from compiled_ebm.recorder import Recording, record
 from compiled_ebm.repetition import recorded_once
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
@@ -52,7 +52,8 @@ def batched_noise(program: ChainProgram, example: Sequence[Tensor]) -> fx.GraphM
         if uniforms.numel():
             uniforms.copy_(drawn.uniforms)
 
-    return _flat(draw, example)
+    drawn = _flat(draw, example)
+    return fx.GraphModule(drawn.held, drawn.graph)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,24 +97,22 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
             cursor.add_(1)
             step.add_(1)
 
-    graph = _flat(advance, example)
-    _materialise_scatter_targets(graph)
-    gather_loops(graph)
-    step, layout, _ = split_prelude(graph, len(example) - program.step.n_constants)
+    flat = _flat(advance, example)
+    _materialise_scatter_targets(flat.graph)
+    step, layout, _ = split_prelude(flat, gather_loops(flat), len(example) - program.step.n_constants)
     return BatchedStep(step, layout)
 
 
-def _flat(function: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphModule:
+def _flat(function: Callable[..., Any], example: Sequence[Tensor]) -> Recording:
     try:
         with torch.no_grad(), _no_vmap_fallback(), recorded_once():
             # preserve_format: the graph is specialised to the strides it will be called with
-            graph = make_fx(function)(*(t.clone() for t in example))
+            return record(function, [t.clone() for t in example])
     except RuntimeError as error:
         raise UnsupportedEnergyError(
             f"energy: an operation cannot be mapped over chains for the inductor backend: {error}; "
             "use backend='eager', or write that operation with others"
         ) from error
-    return graph
 
 
 @contextmanager
@@ -128,14 +127,13 @@ def _no_vmap_fallback() -> Iterator[None]:
         functorch._set_vmap_fallback_enabled(was_on)
 
 
-def _materialise_scatter_targets(module: fx.GraphModule) -> None:
+def _materialise_scatter_targets(graph: fx.Graph) -> None:
     """Give every scatter a target with memory of its own.
 
     Mapping over chains expands an unbatched target to all of them with stride 0. Inductor (torch 2.13) keeps the
     stride for the result's buffer, so that all chains would add into one row.
     """
     aten: Any = torch.ops.aten
-    graph = module.graph
     packets = (aten.index_put, aten._unsafe_index_put, aten.scatter, aten.scatter_add, aten.scatter_reduce)
     scatters = {getattr(packet, name) for packet in (*packets, aten.index_add) for name in packet.overloads()}
     for node in list(graph.nodes):

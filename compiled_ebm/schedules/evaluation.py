@@ -1,6 +1,7 @@
 """From whatever a user passes for a hyper-parameter to the array of its values, once per run."""
 
 import copy
+import math
 from array import array
 from collections.abc import Callable, Sequence
 from numbers import Real
@@ -72,6 +73,8 @@ def evaluate(
     n_steps = checked_count("n_steps", n_steps, minimum=0)
     if isinstance(value, Constant):
         value = value.value
+    if isinstance(value, float) and _is_allowed(value, minimum, strict):
+        return torch.full((n_steps,), value, dtype=torch.float64, device="cpu")
     # One entry stands for all of a constant, so that the checks below cost nothing.
     constant = isinstance(value, Real) and not isinstance(value, bool)
     values = (
@@ -84,6 +87,10 @@ def evaluate(
         allowed = values > minimum if strict else values >= minimum
         _require_values(values, allowed, first_step, name, f"a number {'>' if strict else '>='} {minimum:g}")
     return values.repeat(n_steps) if constant else values
+
+
+def _is_allowed(value: float, minimum: float | None, strict: bool) -> bool:
+    return math.isfinite(value) and (minimum is None or (value > minimum if strict else value >= minimum))
 
 
 def _values(value: object, first_step: int, n_steps: int, name: str) -> torch.Tensor:

@@ -39,89 +39,94 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
     R* const __restrict at = (R*)__builtin_assume_aligned(scratch, VECTOR_BYTES);
     I* const __restrict iat = (I*)(at + 548);
     (void)iat; (void)uniforms_stream; (void)normals_stream; (void)hyper; (void)n_hyper; (void)first_step;
-    real* const p_s0 = (real*)arrays[0];
-    real* const p_s1 = (real*)arrays[1];
-    real* const p_s2 = (real*)arrays[2];
-    long long* const p_f0 = (long long*)arrays[3];
+    real* const x_array = (real*)arrays[0];
+    real* const energy_array = (real*)arrays[1];
+    real* const grad_array = (real*)arrays[2];
+    long long* const failed_at_array = (long long*)arrays[3];
     for (;;) {
         const long long tile = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
         if (tile >= n_tiles) return;
         const ChainWords words = chain_words(ids + tile * W);
         const long left = (long)(n_kept_chains - tile * W);
         (void)words; (void)left;
-        real* const x_s0 = p_s0 + tile * (W * 128L);
-        for (long e = 0; e < 128; ++e) at[0 + e] = take_real(x_s0 + e, 128);
-        real* const x_s1 = p_s1 + tile * (W * 1L);
-        R s1_0 = take_real(x_s1 + 0, 1);
-        real* const x_s2 = p_s2 + tile * (W * 128L);
-        for (long e = 0; e < 128; ++e) at[137 + e] = take_real(x_s2 + e, 128);
-        long long* const x_f0 = p_f0 + tile * (W * 1L);
-        I f0_0 = take_int(x_f0 + 0, 1);
+        real* const x_tile = x_array + tile * (W * 128L);
+        for (long e = 0; e < 128; ++e) at[0 + e] = take_real(x_tile + e, 128);
+        real* const energy_tile = energy_array + tile * (W * 1L);
+        R energy = take_real(energy_tile + 0, 1);
+        real* const grad_tile = grad_array + tile * (W * 128L);
+        for (long e = 0; e < 128; ++e) at[137 + e] = take_real(grad_tile + e, 128);
+        long long* const failed_at_tile = failed_at_array + tile * (W * 1L);
+        I failed_at = take_int(failed_at_tile + 0, 1);
         long long until = until_kept, slot = 0;
         for (long long s = 0; s < n_steps; ++s) {
             const uint32_t step = (uint32_t)(first_step + s);
             (void)step;
-            const I t0_0 = iset(first_step + s);
-            const R h0_0 = rset(hyper[s * n_hyper + 0]);
-            const R h1_0 = rset(hyper[s * n_hyper + 1]);
+            const I step_index = iset(first_step + s);
+            const R step_size = rset(hyper[s * n_hyper + 0]);
+            const R noise_std = rset(hyper[s * n_hyper + 1]);
+            // this step's normals
             for (long b = 0; b < 16; ++b) {
                 R z[8];
                 normals8(keys, words, 2 * (uint32_t)b | normals_stream, step, z);
                 for (long j = 0; j < 8; ++j) at[274 + 8 * b + j] = z[j];
             }
             R e1286 = rset(0);
-            M e2313 = mset(0);
+            R e2442 = rset(0);
             for (long i = 0; i < 128; ++i) {
-                // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-                const R v389 = h0_0 * at[137 + i];
+                // the transition's own: x = state.x - hyper.step_size * grad + hyper.noise_std * noise.normals
+                const R v389 = step_size * at[137 + i];
                 const R v517 = at[i] - v389;
-                const R v645 = h1_0 * at[274 + i];
+                const R v645 = noise_std * at[274 + i];
                 const R v773 = v517 + v645;
                 at[274 + i] = v773;
                 // test_fused.py, in double_well: return (x.square() - 1).square().sum(-1)
                 const R v901 = v773 * v773;
-                const R v1030 = v901 - rset((real)0x1.0000000000000p+0);
+                const R v1030 = v901 - rset((real)1.0);
                 const R v1158 = v1030 * v1030;
-                const R v1288 = v1030 * rset((real)0x1.0000000000000p+1);
-                const R v1416 = v773 * rset((real)0x1.0000000000000p+1);
+                const R v1288 = v1030 * rset((real)2.0);
+                const R v1416 = v773 * rset((real)2.0);
                 const R v1544 = v1288 * v1416;
                 at[411 + i] = v1544;
-                // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-                const M v2057 = risfinite(v773);
-                const M v2185 = mnot(v2057);
+                // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
+                const R v2314 = v773 * rset((real)0.0);
                 e1286 = e1286 + v1158;
-                e2313 = mor(e2313, v2185);
+                e2442 = e2442 + v2314;
             }
-            const M e2314 = mnot(e2313);
-            const M e2318 = risfinite(e1286);
-            const M e2319 = mand(e2314, e2318);
-            const M e2321 = ieq(f0_0, iset(-1LL));
-            const M e2322 = mand(e2321, e2319);
-            const R e2451 = rsel(e2322, e1286, s1_0);
-            const M e2580 = mnot(e2319);
-            const M e2581 = mand(e2321, e2580);
-            const I e2582 = isel(e2581, t0_0, f0_0);
+            const M e2443 = req(e2442, rset((real)0.0));
+            const M e2448 = risfinite(e1286);
+            const M e2449 = mand(e2443, e2448);
+            // the sampler's own: alive = failed_at == ALIVE
+            const M e2451 = ieq(failed_at, iset(-1LL));
+            // the sampler's own: moves = alive & finite
+            const M e2452 = mand(e2451, e2449);
+            // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
+            const R e2581 = rsel(e2452, e1286, energy);
+            // the sampler's own: return kept, torch.where(alive & ~finite, step, failed_at)
+            const M e2710 = mnot(e2449);
+            const M e2711 = mand(e2451, e2710);
+            const I e2712 = isel(e2711, step_index, failed_at);
             for (long i = 0; i < 128; ++i) {
-                // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-                const R v2323 = rsel(e2322, at[274 + i], at[i]);
-                at[i] = v2323;
-                const R v2452 = rsel(e2322, at[411 + i], at[137 + i]);
-                at[137 + i] = v2452;
+                // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
+                const R v2453 = rsel(e2452, at[274 + i], at[i]);
+                at[i] = v2453;
+                const R v2582 = rsel(e2452, at[411 + i], at[137 + i]);
+                at[137 + i] = v2582;
             }
-            const R n0 = e2451;
-            const I n1 = e2582;
-            s1_0 = n0;
-            f0_0 = n1;
+            // the state for the next step
+            const R energy_next = e2581;
+            const I failed_at_next = e2712;
+            energy = energy_next;
+            failed_at = failed_at_next;
             if (thin && --until == 0) {
                 for (long e = 0; e < 128; ++e) keep_real(keep_x + (slot * n_kept_chains + tile * W) * 128L + e, 128, left, at[0 + e]);
-                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, s1_0);
+                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, energy);
                 until = thin;
                 ++slot;
             }
         }
-        for (long e = 0; e < 128; ++e) give_real(x_s0 + e, 128, at[0 + e]);
-        give_real(x_s1 + 0, 1, s1_0);
-        for (long e = 0; e < 128; ++e) give_real(x_s2 + e, 128, at[137 + e]);
-        give_int(x_f0 + 0, 1, f0_0);
+        for (long e = 0; e < 128; ++e) give_real(x_tile + e, 128, at[0 + e]);
+        give_real(energy_tile + 0, 1, energy);
+        for (long e = 0; e < 128; ++e) give_real(grad_tile + e, 128, at[137 + e]);
+        give_int(failed_at_tile + 0, 1, failed_at);
     }
 }

@@ -37,18 +37,17 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
     const uint32_t normals_stream = 0u << 24, uniforms_stream = 1u << 24;
     const PhiloxKeys keys = philox_keys((uint64_t)numbers[0]);
     R* const __restrict at = (R*)__builtin_assume_aligned(scratch, VECTOR_BYTES);
-    I* const __restrict iat = (I*)(at + 687);
+    I* const __restrict iat = (I*)(at + 614);
     (void)iat; (void)uniforms_stream; (void)normals_stream; (void)hyper; (void)n_hyper; (void)first_step;
-    real* const p_s0 = (real*)arrays[0];
-    real* const p_s1 = (real*)arrays[1];
-    real* const p_s2 = (real*)arrays[2];
-    long long* const p_f0 = (long long*)arrays[3];
-    const real* const c0 = (const real*)arrays[4];
-    const real* const c1 = (const real*)arrays[5];
-    const real* const c3 = (const real*)arrays[6];
-    const real* const c4 = (const real*)arrays[7];
-    const real* const w0 = (const real*)arrays[8];
-    const real* const w1 = (const real*)arrays[9];
+    real* const x_array = (real*)arrays[0];
+    real* const energy_array = (real*)arrays[1];
+    real* const grad_array = (real*)arrays[2];
+    long long* const failed_at_array = (long long*)arrays[3];
+    const real* const net_0_bias = (const real*)arrays[4];
+    const real* const net_2_bias = (const real*)arrays[5];
+    const real* const net_2_weight_t = (const real*)arrays[6];
+    const real* const net_0_weight_t_packed = (const real*)arrays[7];
+    const real* const net_0_weight_t_packed_v2 = (const real*)arrays[8];
     const long long rounds0 = numbers[8];  // of repetition 0
     const long long rounds1 = numbers[9];  // of repetition 1
     for (;;) {
@@ -57,36 +56,37 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
         const ChainWords words = chain_words(ids + tile * W);
         const long left = (long)(n_kept_chains - tile * W);
         (void)words; (void)left;
-        real* const x_s0 = p_s0 + tile * (W * 40L);
-        for (long e = 0; e < 40; ++e) at[0 + e] = take_real(x_s0 + e, 40);
-        real* const x_s1 = p_s1 + tile * (W * 1L);
-        R s1_0 = take_real(x_s1 + 0, 1);
-        real* const x_s2 = p_s2 + tile * (W * 40L);
-        for (long e = 0; e < 40; ++e) at[73 + e] = take_real(x_s2 + e, 40);
-        long long* const x_f0 = p_f0 + tile * (W * 1L);
-        I f0_0 = take_int(x_f0 + 0, 1);
+        real* const x_tile = x_array + tile * (W * 40L);
+        for (long e = 0; e < 40; ++e) at[0 + e] = take_real(x_tile + e, 40);
+        real* const energy_tile = energy_array + tile * (W * 1L);
+        R energy = take_real(energy_tile + 0, 1);
+        real* const grad_tile = grad_array + tile * (W * 40L);
+        for (long e = 0; e < 40; ++e) at[73 + e] = take_real(grad_tile + e, 40);
+        long long* const failed_at_tile = failed_at_array + tile * (W * 1L);
+        I failed_at = take_int(failed_at_tile + 0, 1);
         long long until = until_kept, slot = 0;
         for (long long s = 0; s < n_steps; ++s) {
             const uint32_t step = (uint32_t)(first_step + s);
             (void)step;
-            const I t0_0 = iset(first_step + s);
-            const R h0_0 = rset(hyper[s * n_hyper + 0]);
+            const I step_index = iset(first_step + s);
+            const R step_size = rset(hyper[s * n_hyper + 0]);
+            // this step's normals
             for (long b = 0; b < 5; ++b) {
                 R z[8];
                 normals8(keys, words, 2 * (uint32_t)b | normals_stream, step, z);
                 for (long j = 0; j < 8; ++j) at[146 + 8 * b + j] = z[j];
             }
             // loop_transitions.py, in step: kick = 0.1 * hyper.step_size.sqrt() * noise.normals
-            const R e2615 = r_sqrt(h0_0);
-            const R e2617 = e2615 * rset((real)0x1.999999999999ap-4);
+            const R e1385 = r_sqrt(step_size);
+            const R e1387 = e1385 * rset((real)0.1);
             // loop_transitions.py, in step: start = (state.x, state.x.flip(0), torch.zeros_like(hyper.step_size, dtype=torch.int64), state.energy > 0)
-            const M e2660 = rgt(s1_0, rset((real)0x0.0p+0));
-            // test_repetition.py, in build: return ce.build_sampler(make(), transition, dim, backend=backend, dtype=dtype)
-            const M e4321 = ieq(f0_0, iset(-1LL));
+            const M e1430 = rgt(energy, rset((real)0.0));
+            // the sampler's own: alive = failed_at == ALIVE
+            const M e3052 = ieq(failed_at, iset(-1LL));
             for (long i = 0; i < 40; ++i) {
                 // loop_transitions.py, in step: kick = 0.1 * hyper.step_size.sqrt() * noise.normals
-                const R v2618 = e2617 * at[146 + i];
-                at[146 + i] = v2618;
+                const R v1388 = e1387 * at[146 + i];
+                at[146 + i] = v1388;
             }
             for (long i = 0; i < 40; ++i) {
                 at[219 + i] = at[i];
@@ -94,19 +94,19 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             for (long i = 0; i < 40; ++i) {
                 at[292 + i] = at[39 + -1 * i];
             }
-            I q2742 = iset(0LL);
-            M q2743 = e2660;
+            I q1512 = iset(0LL);
+            M q1513 = e1430;
             for (long long round0 = 0; round0 < rounds0; ++round0) {
                 for (long i = 0; i < 40; ++i) {
                     at[365 + i] = at[292 + i];
                 }
-                R q2784 = rset((real)0x1.0000000000000p+0);
+                R q1554 = rset((real)1.0);
                 for (long long round1 = 0; round1 < rounds1; ++round1) {
                     // test_repetition.py, in <lambda>: return lambda x: net(x).squeeze(-1) + 0.5 * x.square().sum(-1)
                     for (long b = 0; b < 3; ++b) {
                         R sum[10];
                         for (int j = 0; j < 10; ++j) sum[j] = rset(0);
-                        const real* w = w0 + b * 400;
+                        const real* w = net_0_weight_t_packed + b * 400;
                         for (long k = 0; k < 40; ++k) {
                             const R h = at[365 + k];
                             LANES_UNROLL
@@ -117,107 +117,99 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                     }
                     for (long i = 0; i < 30; ++i) {
                         // test_repetition.py, in <lambda>: return lambda x: net(x).squeeze(-1) + 0.5 * x.square().sum(-1)
-                        const R v2815 = at[438 + i] + rset(c0[i]);
-                        const R v2845 = r_tanh(v2815);
-                        const R v3032 = v2845 * v2845;
-                        const R v3062 = rset((real)0x1.0000000000000p+0) - v3032;
-                        const R v3092 = rset(c4[i]) * v3062;
-                        at[438 + i] = v3092;
-                    }
-                    for (long i = 0; i < 40; ++i) {
-                        // test_repetition.py, in <lambda>: return lambda x: net(x).squeeze(-1) + 0.5 * x.square().sum(-1)
-                        const R v2952 = at[365 + i] * rset((real)0x1.0000000000000p+1);
-                        const R v2992 = rset((real)0x1.0000000000000p-1) * v2952;
-                        at[468 + i] = v2992;
+                        const R v1585 = at[438 + i] + rset(net_0_bias[i]);
+                        const R v1615 = r_tanh(v1585);
+                        const R v1762 = v1615 * v1615;
+                        const R v1792 = rset((real)1.0) - v1762;
+                        const R v1822 = rset(net_2_weight_t[i]) * v1792;
+                        at[438 + i] = v1822;
                     }
                     for (long b = 0; b < 4; ++b) {
                         R sum[10];
                         for (int j = 0; j < 10; ++j) sum[j] = rset(0);
-                        const real* w = w1 + b * 300;
+                        const real* w = net_0_weight_t_packed_v2 + b * 300;
                         for (long k = 0; k < 30; ++k) {
                             const R h = at[438 + k];
                             LANES_UNROLL
                             for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
                         }
                         LANES_UNROLL
-                        for (int j = 0; j < 10; ++j) at[541 + (10 * b + j)] = sum[j];
+                        for (int j = 0; j < 10; ++j) at[468 + (10 * b + j)] = sum[j];
                     }
                     for (long i = 0; i < 40; ++i) {
-                        // a line outside the energy's own source
-                        const R v3162 = at[468 + i] + at[541 + i];
-                        at[468 + i] = v3162;
+                        // autograd's own: the sum of a gradient's parts
+                        const R v1892 = at[365 + i] + at[468 + i];
+                        at[468 + i] = v1892;
                     }
                     // loop_transitions.py, in descend: return x - hyper.step_size * damping * grad, 0.5 * damping
-                    const R e3202 = h0_0 * q2784;
-                    const R e3283 = q2784 * rset((real)0x1.0000000000000p-1);
+                    const R e1932 = step_size * q1554;
+                    const R e2013 = q1554 * rset((real)0.5);
                     for (long i = 0; i < 40; ++i) {
                         // loop_transitions.py, in descend: return x - hyper.step_size * damping * grad, 0.5 * damping
-                        const R v3203 = e3202 * at[468 + i];
-                        const R v3243 = at[365 + i] - v3203;
-                        at[365 + i] = v3243;
+                        const R v1933 = e1932 * at[468 + i];
+                        const R v1973 = at[365 + i] - v1933;
+                        at[365 + i] = v1973;
                     }
-                    const R n0 = e3283;
-                    q2784 = n0;
+                    // the state for the next step
+                    const R n_q1554 = e2013;
+                    q1554 = n_q1554;
                 }
                 // loop_transitions.py, in swap: new = new + kick * torch.where(odd, 1.0, -1.0) / (count + 1)
-                const R e3326 = rsel(q2743, rset((real)0x1.0000000000000p+0), rset((real)-0x1.0000000000000p+0));
-                const I e3368 = iadd(q2742, iset(1LL));
-                const R e3369 = i_to_r(e3368);
+                const R e2056 = rsel(q1513, rset((real)1.0), rset((real)-1.0));
+                const I e2098 = iadd(q1512, iset(1LL));
+                const R e2099 = i_to_r(e2098);
                 // loop_transitions.py, in swap: return new, a, count + 1, ~odd
-                const M e3450 = mnot(q2743);
+                const M e2180 = mnot(q1513);
                 for (long i = 0; i < 40; ++i) {
                     // loop_transitions.py, in swap: new = new + kick * torch.where(odd, 1.0, -1.0) / (count + 1)
-                    const R v3327 = at[146 + i] * e3326;
-                    const R v3370 = v3327 / e3369;
-                    const R v3410 = at[365 + i] + v3370;
-                    at[365 + i] = v3410;
+                    const R v2057 = at[146 + i] * e2056;
+                    const R v2100 = v2057 / e2099;
+                    const R v2140 = at[365 + i] + v2100;
+                    at[365 + i] = v2140;
                 }
-                const I n0 = e3368;
-                const M n1 = e3450;
+                // the state for the next step
+                const I n_q1512 = e2098;
+                const M n_q1513 = e2180;
                 for (long i = 0; i < 40; ++i) {
-                    at[614 + i] = at[219 + i];
+                    at[541 + i] = at[219 + i];
                 }
                 for (long i = 0; i < 40; ++i) {
                     at[219 + i] = at[365 + i];
                 }
                 for (long i = 0; i < 40; ++i) {
-                    at[292 + i] = at[614 + i];
+                    at[292 + i] = at[541 + i];
                 }
-                q2742 = n0;
-                q2743 = n1;
+                q1512 = n_q1512;
+                q1513 = n_q1513;
             }
             for (long i = 0; i < 40; ++i) {
                 // loop_transitions.py, in step: x = a + 0.1 * (b - a) * (count - self.outer + 1)
-                const R v3533 = at[292 + i] - at[219 + i];
-                const R v3573 = v3533 * rset((real)0x1.999999999999ap-4);
-                at[292 + i] = v3573;
+                const R v2263 = at[292 + i] - at[219 + i];
+                const R v2303 = v2263 * rset((real)0.1);
+                at[292 + i] = v2303;
             }
-            const I e3614 = isub(q2742, iset(3LL));
-            const I e3615 = iadd(e3614, iset(1LL));
-            const R e3616 = i_to_r(e3615);
-            R e3859 = rset(0);
-            M e4313 = mset(0);
+            const I e2344 = isub(q1512, iset(3LL));
+            const I e2345 = iadd(e2344, iset(1LL));
+            const R e2346 = i_to_r(e2345);
+            R e2589 = rset(0);
+            R e3043 = rset(0);
             for (long i = 0; i < 40; ++i) {
                 // loop_transitions.py, in step: x = a + 0.1 * (b - a) * (count - self.outer + 1)
-                const R v3617 = at[292 + i] * e3616;
-                const R v3657 = at[219 + i] + v3617;
-                at[219 + i] = v3657;
+                const R v2347 = at[292 + i] * e2346;
+                const R v2387 = at[219 + i] + v2347;
+                at[219 + i] = v2387;
                 // test_repetition.py, in <lambda>: return lambda x: net(x).squeeze(-1) + 0.5 * x.square().sum(-1)
-                const R v3819 = v3657 * v3657;
-                const R v3862 = v3657 * rset((real)0x1.0000000000000p+1);
-                const R v3902 = rset((real)0x1.0000000000000p-1) * v3862;
-                at[292 + i] = v3902;
-                // test_repetition.py, in build: return ce.build_sampler(make(), transition, dim, backend=backend, dtype=dtype)
-                const M v4233 = risfinite(v3657);
-                const M v4273 = mnot(v4233);
-                e3859 = e3859 + v3819;
-                e4313 = mor(e4313, v4273);
+                const R v2549 = v2387 * v2387;
+                // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
+                const R v3003 = v2387 * rset((real)0.0);
+                e2589 = e2589 + v2549;
+                e3043 = e3043 + v3003;
             }
             // test_repetition.py, in <lambda>: return lambda x: net(x).squeeze(-1) + 0.5 * x.square().sum(-1)
             for (long b = 0; b < 3; ++b) {
                 R sum[10];
                 for (int j = 0; j < 10; ++j) sum[j] = rset(0);
-                const real* w = w0 + b * 400;
+                const real* w = net_0_weight_t_packed + b * 400;
                 for (long k = 0; k < 40; ++k) {
                     const R h = at[219 + k];
                     LANES_UNROLL
@@ -226,66 +218,70 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 LANES_UNROLL
                 for (int j = 0; j < 10; ++j) at[438 + (10 * b + j)] = sum[j];
             }
-            R e3817 = rset(0);
+            R e2547 = rset(0);
             for (long i = 0; i < 30; ++i) {
                 // test_repetition.py, in <lambda>: return lambda x: net(x).squeeze(-1) + 0.5 * x.square().sum(-1)
-                const R v3727 = at[438 + i] + rset(c0[i]);
-                const R v3757 = r_tanh(v3727);
-                const R v3787 = v3757 * rset(c3[i]);
-                const R v3942 = v3757 * v3757;
-                const R v3972 = rset((real)0x1.0000000000000p+0) - v3942;
-                const R v4002 = rset(c4[i]) * v3972;
-                at[438 + i] = v4002;
-                e3817 = e3817 + v3787;
+                const R v2457 = at[438 + i] + rset(net_0_bias[i]);
+                const R v2487 = r_tanh(v2457);
+                const R v2517 = v2487 * rset(net_2_weight_t[i]);
+                const R v2632 = v2487 * v2487;
+                const R v2662 = rset((real)1.0) - v2632;
+                const R v2692 = rset(net_2_weight_t[i]) * v2662;
+                at[438 + i] = v2692;
+                e2547 = e2547 + v2517;
             }
-            const R e3818 = e3817 + rset(c1[0]);
-            const R e3860 = e3859 * rset((real)0x1.0000000000000p-1);
-            const R e3861 = e3818 + e3860;
-            // test_repetition.py, in build: return ce.build_sampler(make(), transition, dim, backend=backend, dtype=dtype)
-            const M e4314 = mnot(e4313);
-            const M e4318 = risfinite(e3861);
-            const M e4319 = mand(e4314, e4318);
-            const M e4322 = mand(e4321, e4319);
-            const R e4363 = rsel(e4322, e3861, s1_0);
-            const M e4404 = mnot(e4319);
-            const M e4405 = mand(e4321, e4404);
-            const I e4406 = isel(e4405, t0_0, f0_0);
+            const R e2548 = e2547 + rset(net_2_bias[0]);
+            const R e2590 = e2589 * rset((real)0.5);
+            const R e2591 = e2548 + e2590;
+            // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
+            const M e3044 = req(e3043, rset((real)0.0));
+            const M e3049 = risfinite(e2591);
+            const M e3050 = mand(e3044, e3049);
+            // the sampler's own: moves = alive & finite
+            const M e3053 = mand(e3052, e3050);
+            // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
+            const R e3094 = rsel(e3053, e2591, energy);
+            // the sampler's own: return kept, torch.where(alive & ~finite, step, failed_at)
+            const M e3135 = mnot(e3050);
+            const M e3136 = mand(e3052, e3135);
+            const I e3137 = isel(e3136, step_index, failed_at);
             // test_repetition.py, in <lambda>: return lambda x: net(x).squeeze(-1) + 0.5 * x.square().sum(-1)
             for (long b = 0; b < 4; ++b) {
                 R sum[10];
                 for (int j = 0; j < 10; ++j) sum[j] = rset(0);
-                const real* w = w1 + b * 300;
+                const real* w = net_0_weight_t_packed_v2 + b * 300;
                 for (long k = 0; k < 30; ++k) {
                     const R h = at[438 + k];
                     LANES_UNROLL
                     for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
                 }
                 LANES_UNROLL
-                for (int j = 0; j < 10; ++j) at[541 + (10 * b + j)] = sum[j];
+                for (int j = 0; j < 10; ++j) at[468 + (10 * b + j)] = sum[j];
             }
             for (long i = 0; i < 40; ++i) {
-                // a line outside the energy's own source
-                const R v4072 = at[292 + i] + at[541 + i];
-                // test_repetition.py, in build: return ce.build_sampler(make(), transition, dim, backend=backend, dtype=dtype)
-                const R v4323 = rsel(e4322, at[219 + i], at[i]);
-                at[i] = v4323;
-                const R v4364 = rsel(e4322, v4072, at[73 + i]);
-                at[73 + i] = v4364;
+                // autograd's own: the sum of a gradient's parts
+                const R v2762 = at[219 + i] + at[468 + i];
+                // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
+                const R v3054 = rsel(e3053, at[219 + i], at[i]);
+                at[i] = v3054;
+                const R v3095 = rsel(e3053, v2762, at[73 + i]);
+                at[73 + i] = v3095;
             }
-            const R n0 = e4363;
-            const I n1 = e4406;
-            s1_0 = n0;
-            f0_0 = n1;
+            // the state for the next step
+            const R energy_next = e3094;
+            const I failed_at_next = e3137;
+            energy = energy_next;
+            failed_at = failed_at_next;
             if (thin && --until == 0) {
                 for (long e = 0; e < 40; ++e) keep_real(keep_x + (slot * n_kept_chains + tile * W) * 40L + e, 40, left, at[0 + e]);
-                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, s1_0);
+                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, energy);
                 until = thin;
                 ++slot;
             }
         }
-        for (long e = 0; e < 40; ++e) give_real(x_s0 + e, 40, at[0 + e]);
-        give_real(x_s1 + 0, 1, s1_0);
-        for (long e = 0; e < 40; ++e) give_real(x_s2 + e, 40, at[73 + e]);
-        give_int(x_f0 + 0, 1, f0_0);
+        for (long e = 0; e < 40; ++e) give_real(x_tile + e, 40, at[0 + e]);
+        give_real(energy_tile + 0, 1, energy);
+        for (long e = 0; e < 40; ++e) give_real(grad_tile + e, 40, at[73 + e]);
+        give_int(failed_at_tile + 0, 1, failed_at);
     }
 }

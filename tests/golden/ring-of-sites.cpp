@@ -40,105 +40,109 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
     R* const __restrict at = (R*)__builtin_assume_aligned(scratch, VECTOR_BYTES);
     I* const __restrict iat = (I*)(at + 365);
     (void)iat; (void)uniforms_stream; (void)normals_stream; (void)hyper; (void)n_hyper; (void)first_step;
-    real* const p_s0 = (real*)arrays[0];
-    real* const p_s1 = (real*)arrays[1];
-    real* const p_s2 = (real*)arrays[2];
-    long long* const p_f0 = (long long*)arrays[3];
+    real* const x_array = (real*)arrays[0];
+    real* const energy_array = (real*)arrays[1];
+    real* const grad_array = (real*)arrays[2];
+    long long* const failed_at_array = (long long*)arrays[3];
     for (;;) {
         const long long tile = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
         if (tile >= n_tiles) return;
         const ChainWords words = chain_words(ids + tile * W);
         const long left = (long)(n_kept_chains - tile * W);
         (void)words; (void)left;
-        real* const x_s0 = p_s0 + tile * (W * 48L);
-        for (long e = 0; e < 48; ++e) at[0 + e] = take_real(x_s0 + e, 48);
-        real* const x_s1 = p_s1 + tile * (W * 1L);
-        R s1_0 = take_real(x_s1 + 0, 1);
-        real* const x_s2 = p_s2 + tile * (W * 48L);
-        for (long e = 0; e < 48; ++e) at[73 + e] = take_real(x_s2 + e, 48);
-        long long* const x_f0 = p_f0 + tile * (W * 1L);
-        I f0_0 = take_int(x_f0 + 0, 1);
+        real* const x_tile = x_array + tile * (W * 48L);
+        for (long e = 0; e < 48; ++e) at[0 + e] = take_real(x_tile + e, 48);
+        real* const energy_tile = energy_array + tile * (W * 1L);
+        R energy = take_real(energy_tile + 0, 1);
+        real* const grad_tile = grad_array + tile * (W * 48L);
+        for (long e = 0; e < 48; ++e) at[73 + e] = take_real(grad_tile + e, 48);
+        long long* const failed_at_tile = failed_at_array + tile * (W * 1L);
+        I failed_at = take_int(failed_at_tile + 0, 1);
         long long until = until_kept, slot = 0;
         for (long long s = 0; s < n_steps; ++s) {
             const uint32_t step = (uint32_t)(first_step + s);
             (void)step;
-            const I t0_0 = iset(first_step + s);
-            const R h0_0 = rset(hyper[s * n_hyper + 0]);
-            const R h1_0 = rset(hyper[s * n_hyper + 1]);
+            const I step_index = iset(first_step + s);
+            const R step_size = rset(hyper[s * n_hyper + 0]);
+            const R noise_std = rset(hyper[s * n_hyper + 1]);
+            // this step's normals
             for (long b = 0; b < 6; ++b) {
                 R z[8];
                 normals8(keys, words, 2 * (uint32_t)b | normals_stream, step, z);
                 for (long j = 0; j < 8; ++j) at[146 + 8 * b + j] = z[j];
             }
             R e534 = rset(0);
-            M e1068 = mset(0);
+            R e1117 = rset(0);
             for (long i = 0; i < 48; ++i) {
-                // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-                const R v149 = h0_0 * at[73 + i];
+                // the transition's own: x = state.x - hyper.step_size * grad + hyper.noise_std * noise.normals
+                const R v149 = step_size * at[73 + i];
                 const R v197 = at[i] - v149;
-                const R v245 = h1_0 * at[146 + i];
+                const R v245 = noise_std * at[146 + i];
                 const R v293 = v197 + v245;
                 at[146 + i] = v293;
                 // test_fused.py, in ring_of_sites: return (x.roll(1, -1) - x).square().sum(-1) + x.pow(4).sum(-1)
                 const R v438 = v293 * v293;
                 const R v486 = v438 * v438;
                 const R v537 = v293 * v438;
-                const R v586 = v537 * rset((real)0x1.0000000000000p+2);
+                const R v586 = v537 * rset((real)4.0);
                 at[219 + i] = v586;
-                // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-                const M v972 = risfinite(v293);
-                const M v1020 = mnot(v972);
+                // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
+                const R v1069 = v293 * rset((real)0.0);
                 e534 = e534 + v486;
-                e1068 = mor(e1068, v1020);
+                e1117 = e1117 + v1069;
             }
             R e437 = rset(0);
             for (long i = 0; i < 48; ++i) {
                 // test_fused.py, in ring_of_sites: return (x.roll(1, -1) - x).square().sum(-1) + x.pow(4).sum(-1)
                 const R v341 = at[T0[i]] - at[146 + i];
                 const R v389 = v341 * v341;
-                const R v635 = v341 * rset((real)0x1.0000000000000p+1);
+                const R v635 = v341 * rset((real)2.0);
                 at[292 + i] = v635;
-                const R v683 = r_neg(v635);
-                // a line outside the energy's own source
-                const R v731 = at[219 + i] + v683;
+                // autograd's own: the sum of a gradient's parts
+                const R v731 = at[219 + i] - v635;
                 at[219 + i] = v731;
                 e437 = e437 + v389;
             }
             // test_fused.py, in ring_of_sites: return (x.roll(1, -1) - x).square().sum(-1) + x.pow(4).sum(-1)
             const R e535 = e437 + e534;
-            // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-            const M e1069 = mnot(e1068);
-            const M e1073 = risfinite(e535);
-            const M e1074 = mand(e1069, e1073);
-            const M e1076 = ieq(f0_0, iset(-1LL));
-            const M e1077 = mand(e1076, e1074);
-            const R e1126 = rsel(e1077, e535, s1_0);
-            const M e1175 = mnot(e1074);
-            const M e1176 = mand(e1076, e1175);
-            const I e1177 = isel(e1176, t0_0, f0_0);
+            // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
+            const M e1118 = req(e1117, rset((real)0.0));
+            const M e1123 = risfinite(e535);
+            const M e1124 = mand(e1118, e1123);
+            // the sampler's own: alive = failed_at == ALIVE
+            const M e1126 = ieq(failed_at, iset(-1LL));
+            // the sampler's own: moves = alive & finite
+            const M e1127 = mand(e1126, e1124);
+            // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
+            const R e1176 = rsel(e1127, e535, energy);
+            // the sampler's own: return kept, torch.where(alive & ~finite, step, failed_at)
+            const M e1225 = mnot(e1124);
+            const M e1226 = mand(e1126, e1225);
+            const I e1227 = isel(e1226, step_index, failed_at);
             for (long i = 0; i < 48; ++i) {
-                // a line outside the energy's own source
+                // autograd's own: the sum of a gradient's parts
                 const R v779 = at[219 + i] + at[T1[i]];
-                // test_fused.py, in build: return ce.build_sampler(energy, transition or ce.Langevin(0.01), event, **options)
-                const R v1078 = rsel(e1077, at[146 + i], at[i]);
-                at[i] = v1078;
-                const R v1127 = rsel(e1077, v779, at[73 + i]);
-                at[73 + i] = v1127;
+                // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
+                const R v1128 = rsel(e1127, at[146 + i], at[i]);
+                at[i] = v1128;
+                const R v1177 = rsel(e1127, v779, at[73 + i]);
+                at[73 + i] = v1177;
             }
-            const R n0 = e1126;
-            const I n1 = e1177;
-            s1_0 = n0;
-            f0_0 = n1;
+            // the state for the next step
+            const R energy_next = e1176;
+            const I failed_at_next = e1227;
+            energy = energy_next;
+            failed_at = failed_at_next;
             if (thin && --until == 0) {
                 for (long e = 0; e < 48; ++e) keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + e, 48, left, at[0 + e]);
-                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, s1_0);
+                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, energy);
                 until = thin;
                 ++slot;
             }
         }
-        for (long e = 0; e < 48; ++e) give_real(x_s0 + e, 48, at[0 + e]);
-        give_real(x_s1 + 0, 1, s1_0);
-        for (long e = 0; e < 48; ++e) give_real(x_s2 + e, 48, at[73 + e]);
-        give_int(x_f0 + 0, 1, f0_0);
+        for (long e = 0; e < 48; ++e) give_real(x_tile + e, 48, at[0 + e]);
+        give_real(energy_tile + 0, 1, energy);
+        for (long e = 0; e < 48; ++e) give_real(grad_tile + e, 48, at[73 + e]);
+        give_int(failed_at_tile + 0, 1, failed_at);
     }
 }

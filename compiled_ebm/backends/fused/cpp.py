@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from compiled_ebm.backends.fused.expressions import COMBINE, EXPRESSIONS, literal, real
 from compiled_ebm.backends.fused.frame import FRAME
+from compiled_ebm.backends.fused.names import LETTER
 from compiled_ebm.backends.fused.plan import SMALL, Closing, Loop, Opening, Plan, Product, Section, plan
 from compiled_ebm.backends.fused.program import (
     Dot,
@@ -27,6 +28,7 @@ from compiled_ebm.backends.fused.program import (
     Reduce,
     Role,
     TileProgram,
+    distinct,
 )
 from compiled_ebm.backends.fused.storage import Storage, is_constant, leaves_of, reads
 
@@ -135,7 +137,7 @@ class _Emitter:
         first = int(flat[0])
         if (flat == first).all():
             return self._element(first)
-        owners = np.unique(self._owner[flat]).tolist()
+        owners = distinct(self._owner[flat]).tolist()
         if len(owners) == 1:
             node = self._nodes[owners[0]]
             if (
@@ -253,7 +255,7 @@ class _Emitter:
             if not isinstance(node, Input) or self._wide[i] or is_constant(node):
                 continue
             for e in range(node.size):
-                self._names[node.first + e] = f"{_PREFIX[node.role]}{node.position}_{e}"
+                self._names[node.first + e] = f"{LETTER[node.role]}{node.position}_{e}"
 
     def _mirror_now(self, wanted: Callable[[Node], bool]) -> None:
         for i in self._storage.mirrors:
@@ -269,19 +271,21 @@ class _Emitter:
             if not isinstance(node, Input) or self._wide[i] or node.role not in (Role.NORMALS, Role.UNIFORMS):
                 continue
             draw = "normals" if node.role is Role.NORMALS else "uniforms"
+            self._note(f"this step's {draw}")
             for block in range(0, node.size, 4):
                 count = 2 if node.size <= 2 and draw == "normals" else 4
-                self._out(f"R {_PREFIX[node.role]}b{block}[{count}];")
+                self._out(f"R {LETTER[node.role]}b{block}[{count}];")
                 self._out(
-                    f"{draw}{count}(keys, words, {block // 4}u | {draw}_stream, step, {_PREFIX[node.role]}b{block});"
+                    f"{draw}{count}(keys, words, {block // 4}u | {draw}_stream, step, {LETTER[node.role]}b{block});"
                 )
                 for e in range(block, min(block + 4, node.size)):
-                    self._out(f"const R {self._names[node.first + e]} = {_PREFIX[node.role]}b{block}[{e - block}];")
+                    self._out(f"const R {self._names[node.first + e]} = {LETTER[node.role]}b{block}[{e - block}];")
 
     def _emit_draw(self, node: Input) -> None:
         """Blocks of four into memory; the last may be shorter."""
         draw = "normals" if node.role is Role.NORMALS else "uniforms"
         start = self._storage.slots[self._index_of(node)]
+        self._note(f"this step's {draw}")
         width = 8 if draw == "normals" and node.size % 8 == 0 else 4
         blocks, rest = divmod(node.size, width)
         if blocks:
@@ -302,9 +306,13 @@ class _Emitter:
         return int(self._owner[node.first])
 
     def _comment(self, node: Node) -> None:
-        if node.origin and node.origin != self._line:
-            self._out(f"// {node.origin}")
-            self._line = node.origin
+        if node.origin:
+            self._note(node.origin)
+
+    def _note(self, line: str) -> None:
+        if line != self._line:
+            self._out(f"// {line}")
+            self._line = line
 
     # -- sections: depth first, so that few values are alive at once --------------------------------------------------
 
@@ -474,7 +482,7 @@ class _Emitter:
         return len(self._weights) - 1
 
     def _is_one_constant(self, ids: Ids) -> bool:
-        owners = np.unique(self._owner[ids.reshape(-1)])
+        owners = distinct(self._owner[ids.reshape(-1)])
         return len(owners) == 1 and is_constant(self._nodes[owners[0]])
 
     # -- repetitions: a carry stands in variables, or in a place of its own, and a round ends with its new values
@@ -530,16 +538,17 @@ class _Emitter:
                 source = self._element(i)
                 if source != target:
                     new.append((target, source, leaf.kind))
-        for k, (_, source, kind) in enumerate(new):
-            self._out(f"const {kind.value} n{k} = {source};")
+        self._note("the state for the next step")
+        for target, source, kind in new:
+            self._out(f"const {kind.value} n_{target} = {source};")
         moves = [(leaf, place) for leaf, ids in wide if (place := self._from(leaf, ids)) is not None]
         staged = {
             id(leaf): self._staged(leaf, where) for leaf, where in moves if self._is_overwritten(leaf, where, moves)
         }
         for leaf, where in moves:
             self._copy(leaf, staged.get(id(leaf), where), self._storage.slots[self._index_of(leaf)])
-        for k, (target, _, _) in enumerate(new):
-            self._out(f"{target} = n{k};")
+        for target, _, _ in new:
+            self._out(f"{target} = n_{target};")
 
     def _places(self, ids: Ids) -> NDArray[np.int64]:
         """Where the elements stand in memory; those that do not are put there."""
@@ -582,7 +591,7 @@ class _Emitter:
         per_chain = [*of[Role.STATE], *of[Role.FAILED], *of[Role.CHAIN_KWARG]]
         head, load, store = _Text(depth=1), _Text(depth=2), _Text(depth=2)
         for k, node in enumerate(per_chain):
-            name, place = _PREFIX[node.role] + str(node.position), self._storage.slots.get(self._index_of(node))
+            name, place = LETTER[node.role] + str(node.position), self._storage.slots.get(self._index_of(node))
             lane_type = "real" if node.kind is Kind.REAL else "long long"
             head(f"{lane_type}* const p_{name} = ({lane_type}*)arrays[{k}];")
             load(f"{lane_type}* const x_{name} = p_{name} + tile * (W * {node.size}L);")
@@ -641,18 +650,6 @@ class _Emitter:
             keep="\n".join(keep.lines),
             store="\n".join(store.lines),
         )
-
-
-_PREFIX = {
-    Role.STATE: "s",
-    Role.FAILED: "f",
-    Role.CHAIN_KWARG: "k",
-    Role.NORMALS: "z",
-    Role.UNIFORMS: "u",
-    Role.STEP: "t",
-    Role.HYPER: "h",
-    Role.CONSTANT: "c",
-}
 
 
 def _element_operands(node: Node) -> list[Ids]:

@@ -25,9 +25,11 @@ from compiled_ebm.backends.fused.program import (
     Pointwise,
     Reduce,
     Role,
+    distinct,
 )
+from compiled_ebm.backends.fused.rewrites import rewritten, rewritten_reduction
 
-__all__ = ["Elements", "Value", "kind_of"]
+__all__ = ["Elements", "Order", "Value", "kind_of"]
 
 _CHAIN_TERMS = 4
 """Reductions over at most this many terms become operations one after the other."""
@@ -53,6 +55,15 @@ class Value:
         return Value(ids, self.kind)
 
 
+@dataclass(frozen=True)
+class Order:
+    """A permutation of ``size`` places that differs between chains, as the exchanges of a sorting network: layer by
+    layer, which pairs were exchanged."""
+
+    swaps: tuple[Value, ...]
+    size: int
+
+
 def kind_of(dtype: torch.dtype) -> Kind:
     """The kind of lanes that hold the dtype."""
     if dtype == torch.bool:
@@ -72,6 +83,7 @@ class Elements:
         self._literal_values: dict[int, float] = {}
         self._seen: dict[tuple[object, ...], Node] = {}
         self._constant: list[bool] = []
+        self._orders: dict[bytes, tuple[Order, slice]] = {}
         self._loops: list[tuple[Open, list[Carry], dict[tuple[object, ...], Node]]] = []
         """The loops that are open, each with what was there to be shared before it."""
 
@@ -106,8 +118,16 @@ class Elements:
 
     def literal_values(self, ids: Tensor) -> NDArray[np.float64] | None:
         """The numbers behind ``ids`` if all are literals."""
-        values = [self._literal_values.get(i) for i in ids.reshape(-1).tolist()]
-        return None if any(v is None for v in values) else np.array(values, dtype=np.float64)
+        flat = ids.reshape(-1).numpy()
+        if flat.size and int(flat[0]) not in self._literal_values:
+            return None
+        unique = distinct(flat)
+        values = [self._literal_values.get(i) for i in unique.tolist()]
+        return (
+            None
+            if any(v is None for v in values)
+            else np.array(values, dtype=np.float64)[np.searchsorted(unique, flat)]
+        )
 
     def is_literal(self, value: Value, number: float) -> bool:
         """Whether every element is this literal."""
@@ -130,6 +150,10 @@ class Elements:
         result = np.full(columns.shape[1], -1, dtype=np.int64)
         self._fold(op, args, columns, result)
         left = np.flatnonzero(result < 0)
+        if left.size == columns.shape[1]:
+            other = rewritten(self, op, tuple(a.moved(b) for a, b in zip(args, broadcast, strict=True)))
+            if other is not None:
+                return other.moved(other.ids.reshape(shape))
         if left.size:
             unique, places = _unique_columns(columns[:, left])
             key = (op, unique.tobytes(), unique.shape)
@@ -160,6 +184,10 @@ class Elements:
         if terms == 0:
             start = {"sum": 0.0, "prod": 1.0, "all": 1.0, "any": 0.0, "max": -np.inf, "min": np.inf}[op]
             return self.literal(torch.full(shape, start, dtype=torch.float64), kind)
+        if op in ("any", "all"):
+            other = rewritten_reduction(self, op, rows)
+            if other is not None:
+                return other
         flat = rows.ids.reshape(-1, terms).numpy()
         if op == "sum" and terms > 1:
             flat = self._without_zeros(flat, rows.kind)
@@ -209,6 +237,16 @@ class Elements:
             return self.literal(numbers.trunc() if kind is Kind.INT else numbers, kind)
         return self.pointwise(f"{value.kind.value}_to_{kind.value}".lower(), kind, value)
 
+    # -- permutations ------------------------------------------------------------------------------------------------
+
+    def keep_order(self, places: Value, order: Order, chosen: slice) -> None:
+        """Remember that the indices ``places [..., m]`` are those at ``chosen`` of an order."""
+        self._orders[places.ids.contiguous().numpy().tobytes()] = order, chosen
+
+    def order_of(self, places: Value) -> tuple[Order, slice] | None:
+        """What :meth:`keep_order` was told of these indices."""
+        return self._orders.get(places.ids.contiguous().numpy().tobytes())
+
     # -- loops -------------------------------------------------------------------------------------------------------
 
     def open(self, rounds: int, starts: Sequence[Value]) -> list[Value]:
@@ -242,7 +280,7 @@ class Elements:
 
     def _owners(self, ids: Ids) -> list[int]:
         """Which nodes the elements are of."""
-        return list(np.unique(np.searchsorted(self._firsts, ids.reshape(-1), side="right") - 1).tolist())
+        return list(distinct(np.searchsorted(self._firsts, ids.reshape(-1), side="right") - 1).tolist())
 
     def _is_constant_node(self, index: int) -> bool:
         for node in self.nodes[len(self._constant) : index + 1]:
@@ -347,10 +385,14 @@ def _unique_columns(columns: Ids) -> tuple[Ids, Ids]:
     """The different columns in order of first appearance, and for each column which of them it is."""
     n = columns.shape[1]
     for row in columns:
-        if np.unique(row).size == n:
+        if distinct(row).size == n:
             return columns, np.arange(n, dtype=np.int64)
-    _, first, inverse = np.unique(columns, axis=1, return_index=True, return_inverse=True)
+    order = np.lexsort(columns)  # keeps the order of equal columns, so that the first of each is its first appearance
+    ordered = columns[:, order]
+    starts = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))
+    first, inverse = order[starts], np.empty(n, dtype=np.int64)
+    inverse[order] = np.cumsum(starts) - 1
     rank = np.empty(first.size, dtype=np.int64)
     order = np.argsort(first)
     rank[order] = np.arange(first.size)
-    return np.ascontiguousarray(columns[:, first[order]]), rank[inverse.reshape(-1)]
+    return np.ascontiguousarray(columns[:, first[order]]), rank[inverse]

@@ -20,7 +20,8 @@ EXPRESSIONS: dict[str, str] = {
         name: f"r_{name}({{0}})"
         for name in (
             "abs exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh "
-            "atanh erf erfc sigmoid softplus floor ceil trunc round sign lgamma digamma"
+            "atanh erf erfc erfcx erfinv ndtri sigmoid softplus log1p_unit floor ceil trunc round sign lgamma digamma "
+            "trigamma"
         ).split()
     },
     **{name: f"r_{name}({{0}}, {{1}})" for name in "max min fmax fmin pow atan2 fmod remainder hypot copysign".split()},

@@ -91,6 +91,8 @@ def fixed(low: Callable[[], Number], high: Callable[[], Number]) -> Callable[[in
 
 
 ERFC_CENTRE = 4
+ERFINV_END = {32: mpf(5), 64: mpf("6.25")}
+INVERSE_ERFC_END = {32: mpf("10.3"), 64: mpf("27.4")}
 ERFC_END = {32: mpf("10.5"), 64: mpf("27.5")}
 
 
@@ -111,6 +113,38 @@ def _stirling(z: Number) -> Number:
 def _digamma(z: Number) -> Number:
     x = 1 / mp.sqrt(z)
     return (mp.digamma(x) - mp.log(x) + 1 / (2 * x)) / z
+
+
+def _trigamma(z: Number) -> Number:
+    x = 1 / mp.sqrt(z)
+    return (mp.psi(1, x) - 1 / x - 1 / (2 * x**2)) * x**3
+
+
+def _erfcx_scaled(t: Number) -> Number:
+    a = ERFC_CENTRE * (1 + t) / (1 - t)
+    if a < 200:
+        return mp.erfc(a) * mp.exp(a * a) * (1 + 2 * a)
+    term = total = mpf(1)
+    for k in range(1, 40):  # asymptotic: the terms left out are below 10^-100
+        term *= -(2 * k - 1) / (2 * a * a)
+        total += term
+    return total * (1 + 2 * a) / (a * mp.sqrt(mp.pi))
+
+
+def inverse_erfc(s: Number) -> Number:
+    """y with erfc y = exp(-s^2), by Newton's method on the logarithm."""
+    y = s * mpf("0.9")
+    for _ in range(40):
+        step = (mp.log(mp.erfc(y)) + s * s) * mp.erfc(y) * mp.exp(y * y) * mp.sqrt(mp.pi) / 2
+        y += step
+        if abs(step) < mpf(10) ** -50:
+            break
+    return y
+
+
+def _erfinv(w: Number) -> Number:
+    x = mp.sqrt(-mp.expm1(-w))
+    return mp.erfinv(x) / x if w < 1 else inverse_erfc(mp.sqrt(w + mp.log1p(x))) / x  # 1 - x = exp(-w) / (1 + x)
 
 
 def _fits() -> dict[str, Fit]:
@@ -161,6 +195,14 @@ def _fits() -> dict[str, Fit]:
                         "x (lgamma x - (x - 1/2) log x + x - log(2 pi) / 2), z = 1 / x^2"),
         "DIGAMMA": Fit(around(_digamma, mpf(-1) / 12), fixed(lambda: mpf(0), lambda: mpf(1) / 64), {32: 2, 64: 7},
                        "(digamma x - log x + 1 / (2 x)) / z, z = 1 / x^2"),
+        "TRIGAMMA": Fit(around(_trigamma, mpf(1) / 6), fixed(lambda: mpf(0), lambda: mpf(1) / 64), {32: 2, 64: 7},
+                        "(trigamma x - 1 / x - 1 / (2 x^2)) x^3, z = 1 / x^2"),
+        "ERFCX": Fit(_erfcx_scaled, fixed(lambda: mpf(-1), lambda: mpf(1) - mpf(10) ** -9), {32: 12, 64: 26},
+                     "erfc(a) exp(a^2) (1 + 2 a), in t = (a - 4) / (a + 4), to the end"),
+        "ERFINV": Fit(around(_erfinv, root(mp.pi) / 2), lambda bits: (mpf(0), ERFINV_END[bits]), {32: 9, 64: 22},
+                      "erfinv(x) / x, w = -log(1 - x^2)"),
+        "ERFINV_TAIL": Fit(inverse_erfc, lambda bits: (mpf(2), INVERSE_ERFC_END[bits]), {32: 6, 64: 6},
+                           "y with erfc y = exp(-s^2), roughly"),
     }  # fmt: skip
 
 
@@ -182,6 +224,8 @@ def _splits() -> dict[str, tuple[Number, int]]:
         "SQRT_HALF": (mp.sqrt(mpf(1) / 2), 1),
         "HALF_LOG_2PI": (mp.log(2 * mp.pi) / 2, 1),
         "LOG_PI": (mp.log(mp.pi), 1),
+        "HALF_SQRT_PI": (mp.sqrt(mp.pi) / 2, 1),
+        "SQRT_2": (mp.sqrt(2), 1),
     }
 
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from compiled_ebm.backends.fused.program import Dot, Input, Literal, Node, Pointwise, Reduce, Role, TileProgram
+from compiled_ebm.backends.fused.program import (
+    Dot,
+    Ids,
+    Input,
+    Literal,
+    Node,
+    Pointwise,
+    Reduce,
+    Role,
+    TileProgram,
+    distinct,
+)
 from compiled_ebm.backends.fused.reference import interpret
 
 __all__ = ["Folded", "fold_constants"]
@@ -45,16 +55,16 @@ def fold_constants(program: TileProgram, n_constants: int) -> Folded:
     for i, node in enumerate(program.nodes):
         operands = node.operands()
         if isinstance(node, (Pointwise, Reduce, Dot)) and all(
-            all(known[o] for o in np.unique(owner[ids.reshape(-1)]).tolist()) for ids in operands
+            all(known[o] for o in distinct(owner[ids.reshape(-1)]).tolist()) for ids in operands
         ):
             known[i] = True
             folded.append(i)
     used = set()
     for i, node in enumerate(program.nodes):
         if not known[i]:
-            used |= {o for ids in node.operands() for o in np.unique(owner[ids.reshape(-1)]).tolist()}
+            used |= {o for ids in node.operands() for o in distinct(owner[ids.reshape(-1)]).tolist()}
     for ids in program.outputs:
-        used |= set(np.unique(owner[ids]).tolist())
+        used |= set(distinct(owner[ids]).tolist())
     results = [i for i in folded if i in used]
     if not results:
         return Folded(program, None, n_constants)
@@ -62,13 +72,30 @@ def fold_constants(program: TileProgram, n_constants: int) -> Folded:
     for k, i in enumerate(results):
         node = program.nodes[i]
         position = n_constants + k
-        replaced[i] = Input(node.first, node.size, node.kind, role=Role.CONSTANT, position=position, name=f"folded_{k}")
+        name = _name(program.nodes, owner, node)
+        replaced[i] = Input(node.first, node.size, node.kind, role=Role.CONSTANT, position=position, name=name)
     main = [replaced.get(i, n) for i, n in enumerate(program.nodes) if i in replaced or not known[i] or i in used]
     prelude = [n for i, n in enumerate(program.nodes) if known[i]]
     outputs = tuple(program.nodes[i].ids for i in results)
     return Folded(
         replace(program, nodes=tuple(main)), replace(program, nodes=tuple(prelude), outputs=outputs), n_constants
     )
+
+
+def _name(nodes: tuple[Node, ...], owner: Ids, made: Node) -> str:
+    """After the constants that it is made of."""
+    names: dict[str, None] = {}
+    pending, seen = [made], {made}
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Input):
+            names[node.name] = None
+        for ids in node.operands():
+            new = {nodes[o] for o in distinct(owner[ids.reshape(-1)]).tolist()} - seen
+            seen |= new
+            pending += sorted(new, key=lambda n: n.first)
+    operation = made.op if isinstance(made, (Pointwise, Reduce)) else "product"
+    return "_".join([*list(names)[:2], operation])
 
 
 def _column(tensor: Tensor, real: torch.dtype) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,20 +14,27 @@ from torch import Tensor
 
 from compiled_ebm.backends.base import Chains, Keep, round_up
 from compiled_ebm.backends.fused import toolchain
-from compiled_ebm.backends.fused.cost import count
+from compiled_ebm.backends.fused.cost import count, live_bytes
 from compiled_ebm.backends.fused.cpp import emit
 from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.backends.fused.fold import fold_constants
-from compiled_ebm.backends.fused.program import TileProgram
+from compiled_ebm.backends.fused.names import readable
+from compiled_ebm.backends.fused.program import Role, TileProgram, is_transpose
 from compiled_ebm.errors import UnsupportedEnergyError
 
 __all__ = ["ChainKernel"]
 
 _COMPILE_SECONDS = 60.0
+MOST_STATEMENTS = 12_000
+"""That no loop holds, a function as twenty: 5,000 take g++ 1.8 s, 18,000 take it 15 s. Each value may live to the end,
+in 64 bytes of the stack."""
 _ALIGNMENT = 64
 """Bytes: of the widest vector."""
+_WAKING_NS = 50_000.0
+"""Work that a further thread is worth; waking it takes as long."""
 VECTOR: toolchain.Vector = "native"
 """The instruction sets that kernels are compiled for."""
+_COMMENT_LINES = re.compile(r"^ *//.*\n", re.MULTILINE)
 _WIDTH = 'extern "C" __attribute__((visibility("default"))) int lanes_of_a_vector() { return W; }\n'
 
 
@@ -51,16 +59,28 @@ class ChainKernel:
     def generate(self, constants: Sequence[Tensor]) -> None:
         """Lower the traced function and write the source; one thread at a time, as all tracing."""
         program = self._lower(constants)
-        self._frozen, self._equal = program.frozen, program.equal
+        self._frozen, self._equal, self._transposed = program.frozen, program.equal, program.transposed
         self._folded = fold_constants(program, self._n_constants)
         self.kernel = emit(self._folded.program)
+        if self.kernel.plan.single > MOST_STATEMENTS:
+            raise UnsupportedEnergyError(
+                f"energy: expected at most {MOST_STATEMENTS:,} statements outside loops in the fused backend, got "
+                f"{self.kernel.plan.single:,}, which a C++ compiler takes minutes for; use backend='inductor' or "
+                "'auto', or work on whole tensors where the energy repeats itself on small ones"
+            )
         self.cost = count(self._folded.program)
+        self.live_bytes = live_bytes(self._folded.program)
 
     def compile(self) -> None:
         """From the source, or from the cache, to a loaded function."""
-        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.kernel.source}{_WIDTH}"
+        text = f"#define REAL_BITS {8 * self._real.itemsize}\n{lanes_header()}\n{self.code()}{_WIDTH}"
         try:
             library = toolchain.load(text, vector=VECTOR, timeout=_COMPILE_SECONDS)
+        except toolchain.CompileTimeout as error:
+            raise UnsupportedEnergyError(
+                f"energy: compiling the fused kernel took more than {_COMPILE_SECONDS:.0f} s; use backend='inductor' "
+                "or 'auto', or an energy of fewer operations"
+            ) from error
         except toolchain.CompileError as error:
             raise UnsupportedEnergyError(
                 f"energy: the C++ compiler refuses the fused kernel: {error}; use backend='inductor'"
@@ -71,11 +91,21 @@ class ChainKernel:
         self._function.argtypes = [ctypes.c_void_p] * 8
         self._scratch, self._is_fresh = [], False
 
+    def code(self) -> str:
+        """The source without comments, or the same energy on another line of the user's would be compiled anew."""
+        return _COMMENT_LINES.sub("", self.kernel.source)
+
+    def source(self) -> str:
+        """The generated chain loop, for readers; without the vector functions that it calls."""
+        packed = [position for position, _ in self.kernel.weights]
+        return readable(self.kernel.source, self._folded.program, packed, lanes_header())
+
     def refresh(self, constants: Sequence[Tensor]) -> None:
         """Take the constants as they are now, laid out as the kernel reads them."""
         if self._is_fresh and all(map(torch.equal, self._taken, constants)):
             return
         stale = any(not np.array_equal(constants[p].reshape(-1).numpy(), held) for p, held in self._frozen)
+        stale = stale or any(not is_transpose(constants[a], constants[b]) for a, b in self._transposed)
         if stale or any(not torch.equal(constants[a], constants[b]) for a, b in self._equal):
             self.generate(constants)
             self.compile()
@@ -117,7 +147,8 @@ class ChainKernel:
         given = (int(chains.seed), first_step, n_steps, n_hyper, n_tiles, thin, until, n_kept, *self.kernel.rounds)
         numbers = (ctypes.c_longlong * len(given))(*given)
         next_tile = ctypes.c_longlong(0)
-        n_threads = max(1, min(n_threads, n_tiles))
+        busy = int(self.cost.rough_ns() * chains.ids.shape[0] * n_steps / _WAKING_NS)
+        n_threads = max(1, min(n_threads, n_tiles, busy))
         arguments = (
             ctypes.addressof(numbers),
             ctypes.addressof(pointers),
@@ -142,6 +173,13 @@ class ChainKernel:
         while len(self._scratch) < n_threads:
             self._scratch.append(torch.zeros(self.scratch_bytes + _ALIGNMENT, dtype=torch.uint8))
         return [round_up(t.data_ptr(), _ALIGNMENT) for t in self._scratch[:n_threads]]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Constants and tables that a tile reads at every step."""
+        sizes = {n.position: n.size for n in self._folded.program.inputs() if n.role is Role.CONSTANT}
+        kernel = self.kernel
+        return self._real.itemsize * (sum(sizes[p] for p in kernel.constants) + sum(t.size for _, t in kernel.weights))
 
     @property
     def scratch_bytes(self) -> int:

@@ -8,8 +8,9 @@
 //
 // Every function gives the same bits at every width. Two things are needed for that. Sums of products are formed by
 // fma(), never left to -ffp-contract, which decides by context; and no instruction is used that only some widths have,
-// unless it rounds once as the others' sequence does (scalef). Targets without FMA differ by a few units in the last
-// place; only the steps that lose their meaning without a single rounding call libm's fma there, lane by lane.
+// unless it rounds once as the others' sequence does (scalef). Targets without FMA round otherwise, within the same
+// largest errors; only the steps that lose their meaning without a single rounding call libm's fma there, lane by lane.
+// The words of Philox and the uniforms are the same bits everywhere.
 //
 // Selects are written `x > limit ? limit : x`, with x last: NaN fails every comparison, so that it passes through.
 // The other order, like min(x, limit) of SSE, turns NaN into the limit and hides a divergence.
@@ -111,6 +112,8 @@ constexpr real TAN_EIGHTH = 0x1.a8279ap-2f;
 constexpr real SQRT_HALF = 0x1.6a09e6p-1f;
 constexpr real HALF_LOG_2PI = 0x1.d67f1cp-1f;
 constexpr real LOG_PI = 0x1.250d04p+0f;
+constexpr real HALF_SQRT_PI = 0x1.c5bf8ap-1f;
+constexpr real SQRT_2 = 0x1.6a09e6p+0f;
 constexpr real LN2_SHORT = 0x1.62e4p-1f;
 constexpr real LN2_REST = 0x1.7f7d1cp-20f;
 // (exp r - 1 - r) / r^2
@@ -151,6 +154,14 @@ constexpr real LGAMMA[] = {0x1.b0ee6p-2f, 0x1.4a34ccp-2f, -0x1.13df9ep-4f, 0x1.5
 constexpr real STIRLING[] = {0x1.555556p-4f, -0x1.6c2a06p-9f, 0x1.aa8158p-11f};
 // (digamma x - log x + 1 / (2 x)) / z, z = 1 / x^2
 constexpr real DIGAMMA[] = {-0x1.555556p-4f, 0x1.1112d2p-7f, -0x1.00685p-8f};
+// (trigamma x - 1 / x - 1 / (2 x^2)) x^3, z = 1 / x^2
+constexpr real TRIGAMMA[] = {0x1.555554p-3f, -0x1.1104a4p-5f, 0x1.7877b2p-6f};
+// erfc(a) exp(a^2) (1 + 2 a), in t = (a - 4) / (a + 4), to the end
+constexpr real ERFCX[] = {0x1.3ba592p+0f, -0x1.1df1aap-3f, 0x1.f7eeap-7f, 0x1.16ec2p-4f, -0x1.9dd4e2p-4f, 0x1.7ff538p-4f, -0x1.0fc0bep-4f, 0x1.30434p-5f, -0x1.092f58p-6f, 0x1.4d033cp-8f, -0x1.869268p-11f, -0x1.042f0ep-12f, 0x1.069ff2p-13f};
+// erfinv(x) / x, w = -log(1 - x^2)
+constexpr real ERFINV[] = {0x1.c5bf88p-1f, 0x1.db2a3ep-3f, 0x1.7a6286p-7f, -0x1.31af92p-9f, -0x1.0f4b52p-13f, 0x1.7e205ep-15f, 0x1.ecaf4cp-19f, -0x1.016a76p-19f, 0x1.cdcd24p-23f, -0x1.25388p-27f};
+// y with erfc y = exp(-s^2), roughly
+constexpr real ERFINV_TAIL[] = {-0x1.c9a9a8p-2f, 0x1.0ebe4p+0f, 0x1.0f3342p-8f, -0x1.7595bcp-9f, 0x1.c766aep-12f, -0x1.ef16d6p-16f, 0x1.9ded68p-21f};
 #else
 constexpr real LN2_1 = 0x1.62e42fefa39efp-1;
 constexpr real LN2_2 = 0x1.abc9e3b39803fp-56;
@@ -174,6 +185,8 @@ constexpr real TAN_EIGHTH = 0x1.a827999fcef32p-2;
 constexpr real SQRT_HALF = 0x1.6a09e667f3bcdp-1;
 constexpr real HALF_LOG_2PI = 0x1.d67f1c864beb5p-1;
 constexpr real LOG_PI = 0x1.250d048e7a1bdp+0;
+constexpr real HALF_SQRT_PI = 0x1.c5bf891b4ef6bp-1;
+constexpr real SQRT_2 = 0x1.6a09e667f3bcdp+0;
 constexpr real LN2_SHORT = 0x1.62e42fefa3p-1;
 constexpr real LN2_REST = 0x1.3de6af278ece6p-42;
 // (exp r - 1 - r) / r^2
@@ -212,6 +225,14 @@ constexpr real LGAMMA[] = {0x1.b0ee6072093cep-2, 0x1.4a34cc4a60fa6p-2, -0x1.13e0
 constexpr real STIRLING[] = {0x1.5555555555555p-4, -0x1.6c16c16c107e3p-9, 0x1.a01a015bdfb5ep-11, -0x1.38132efd60fe8p-11, 0x1.b91eafc1492fbp-11, -0x1.ee057b68e3476p-10, 0x1.41c9e20eef93bp-8, 0x1.53e24f95c3e1bp-10};
 // (digamma x - log x + 1 / (2 x)) / z, z = 1 / x^2
 constexpr real DIGAMMA[] = {-0x1.5555555555555p-4, 0x1.111111110f59p-7, -0x1.041040f9954efp-8, 0x1.1111028c5fc1ep-8, -0x1.f07151ae0d928p-8, 0x1.586cfdefbfe37p-6, -0x1.42b6e32aa3386p-4, 0x1.1d07877cee66dp-2};
+// (trigamma x - 1 / x - 1 / (2 x^2)) x^3, z = 1 / x^2
+constexpr real TRIGAMMA[] = {0x1.5555555555555p-3, -0x1.111111110f973p-5, 0x1.86186178ff949p-6, -0x1.111104e4077d3p-5, 0x1.3647c75a5d984p-4, -0x1.026ababbece0fp-2, 0x1.1b9fd705964cdp+0, -0x1.233f7cc5eb4b5p+2};
+// erfc(a) exp(a^2) (1 + 2 a), in t = (a - 4) / (a + 4), to the end
+constexpr real ERFCX[] = {0x1.3ba5916e9fd7fp+0, -0x1.1df1ad154a28ep-3, 0x1.f7f5df66fcb15p-7, 0x1.16ecefcfa5349p-4, -0x1.9ddb23c3e57f8p-4, 0x1.7fee004e13081p-4, -0x1.0fb06dfe848a7p-4, 0x1.3079edf66a8bdp-5, -0x1.0962387c71388p-6, 0x1.49c6728d5a219p-8, -0x1.8d4aa01556f71p-11, -0x1.a1df2a9e6b61p-13, 0x1.3be09892c51e9p-13, -0x1.9958adea35a37p-16, -0x1.789280c42b273p-17, 0x1.7f237f447fdc6p-18, 0x1.3c4a5ed2e502cp-22, -0x1.bae10b3534b8ap-21, 0x1.3ec55a66172f4p-24, 0x1.d8e43250164a4p-24, -0x1.3184fe7815451p-26, -0x1.f98b5e3982875p-27, 0x1.beec8b3daab4dp-30, 0x1.ec7ac3ba7f821p-30, 0x1.04e3042b4033p-32, -0x1.2eba85fced01fp-33, -0x1.411389e017057p-34};
+// erfinv(x) / x, w = -log(1 - x^2)
+constexpr real ERFINV[] = {0x1.c5bf891b4ef6dp-1, 0x1.db29fb2fee07dp-3, 0x1.7a72e72cb34b7p-7, -0x1.32110277c8e9ep-9, -0x1.0c86aec967e92p-13, 0x1.8700c279b198bp-15, 0x1.0f33af2f6cfefp-19, -0x1.101873e96d7c2p-20, -0x1.347f1cba6231ap-25, 0x1.709adcfd95acfp-26, 0x1.e24823db61fcap-30, -0x1.30b75ecdcceadp-30, 0x1.15631be075d98p-32, -0x1.7537b9b72902dp-34, 0x1.e9bff2742e388p-36, -0x1.b95976e36f362p-38, 0x1.0e529b54b58dbp-40, -0x1.cb362853d78b1p-44, 0x1.0ca790f3c7347p-47, -0x1.9cdd18c98804bp-52, 0x1.6df971b6d2661p-57, -0x1.d531a3300601ep-64, -0x1.2e2df7cb0d8a6p-70};
+// y with erfc y = exp(-s^2), roughly
+constexpr real ERFINV_TAIL[] = {-0x1.e08e3e2c3c17dp-2, 0x1.164751290e967p+0, -0x1.5c8bca07dfc37p-7, 0x1.9b6c6c87d4c75p-11, -0x1.199b9a9bfc319p-15, 0x1.99f1ff0a69338p-21, -0x1.e97dcb47a014p-28};
 #endif
 // fit.py: end
 
@@ -260,7 +281,8 @@ LANES_INLINE M mand(M a, M b) { return a & b; }
 LANES_INLINE M mor(M a, M b) { return a | b; }
 LANES_INLINE M mxor(M a, M b) { return a ^ b; }
 LANES_INLINE M mnot(M a) { return ~a; }
-LANES_INLINE R rsel(M m, R a, R b) { return m ? a : b; }
+// Opaque: GCC looks through selects of selects, and takes seconds for the hundreds of a sorting network.
+LANES_INLINE R rsel(M m, R a, R b) { return opaque(m ? a : b); }
 LANES_INLINE M msel(M m, M a, M b) { return m ? a : b; }
 
 // Whether any lane of the mask is set.
@@ -639,14 +661,22 @@ LANES_INLINE R expm1_parts(R x, int halvings, R* power) {
     R z = r * r;
     return fma(z, horner(r, z, EXPM1), r);
 }
+// 2^(n - 1), or anything less than the lost bits of 1 where n is below them.
+LANES_INLINE R half_power(M k, R n) {
+#if defined(LANES_X86) && VECTOR_BYTES == 64
+    return scale(rset((real)0.5), k, n);
+#else
+    constexpr word low = -(MANTISSA + 3);
+    (void)n;
+    return power_of_two((k < wset(low) ? wset(low) : k) - wset(1));
+#endif
+}
 LANES_INLINE R r_expm1(R x) {
-    constexpr word low = -(MANTISSA + 3);  // exp is lost beside 1
     M k;
     R n, p = exp_fraction(x, &k, &n);
-    R power = power_of_two((k < wset(low) ? wset(low) : k) - wset(1));
+    R power = half_power(k, n);
     R y = fma(power, p, power - rset((real)0.5));
-    // Tiny x is its own result, with its sign; halving would also cost a denormal its last bit.
-    return r_abs(x) < rset((real)1 / INTEGERS) ? x : y + y;
+    return (R)((M)(y + y) | ((M)x & wset(SIGN)));  // p has lost the sign of -0
 }
 
 // log(1 + f) + n ln 2, sqrt(1/2) - 1 <= f < sqrt 2 - 1.
@@ -718,13 +748,13 @@ LANES_INLINE R r_sigmoid(R x) {
     R e = r_exp(-r_abs(x));
     return (x < rset(0) ? e : rset(1)) / (e + rset(1));
 }
-// log(1 + exp(x)) with no threshold; torch's threshold is the caller's.
-LANES_INLINE R r_softplus(R x) {
-    R e = r_exp(-r_abs(x));
-    R s = e / (e + rset(2)), z = s * s;  // log(1 + e) = 2 atanh s, s <= 1/3: e is at most 1
-    R y = fma(s * z, horner(z, ATANH_THIRD), s + s);
-    return (x < rset(0) ? rset(0) : x) + y;
+// log(1 + e), 0 <= e <= 1: 2 atanh s, s <= 1/3.
+LANES_INLINE R r_log1p_unit(R e) {
+    R s = e / (e + rset(2)), z = s * s;
+    return fma(s * z, horner(z, ATANH_THIRD), s + s);
 }
+// log(1 + exp(x)) with no threshold; torch's threshold is the caller's.
+LANES_INLINE R r_softplus(R x) { return (x < rset(0) ? rset(0) : x) + r_log1p_unit(r_exp(-r_abs(x))); }
 
 // ---------------------------------------------------------------------------------------------------- trigonometric
 
@@ -903,6 +933,50 @@ LANES_INLINE R r_erf(R x) {
     R far = rset(1) - erfc_positive(a);
 #endif
     return a > rset(1) ? r_copysign(far, x) : near;
+}
+// exp(a^2) erfc(a) for a >= 0.
+LANES_INLINE R erfcx_positive(R a) {
+    R b = at_most(a, ROOT_HUGE);
+    R t = (b - rset(4)) / (b + rset(4));
+    real half = (real)0.5;
+    return half * horner_part<0, 1>(t, ERFCX) / (a + rset(half));  // twice a may overflow
+}
+LANES_INLINE R r_erfcx(R x) {
+    R y = erfcx_positive(r_abs(x));
+    M negative = rlt(x, rset(0));
+    if (many(negative)) {
+        R a = at_most(r_abs(x), 30);  // beyond, the result overflows
+        R s = a * a;
+        R e = exp_sum(s, fma_exact(a, a, -s));
+        y = negative ? e + (e - y) : y;
+    }
+    return y;
+}
+// y with erfc y = c, for 0 < c < 0.004: a guess, and Newton's method on the logarithm.
+LANES_INLINE R inverse_erfc(R c) {
+    R l = r_log(c);
+    R y = horner(r_sqrt(r_neg(l)), ERFINV_TAIL);
+    LANES_UNROLL
+    for (int i = 0; i < (REAL_BITS == 32 ? 1 : 2); i++) {
+        R f = erfcx_positive(y);
+        R g = r_log(f) + fma_exact(r_neg(y), y, r_neg(l));
+        y = fma(g * f, HALF_SQRT_PI, y);
+    }
+    return y;
+}
+// erfinv of the number x of the size 1 - c, as a multiple of its sign.
+LANES_INLINE R erfinv_of(R x, R c) {
+    R w = r_neg(r_log(c * (rset(2) - c)));
+    R y = x * horner(w, ERFINV);
+    M far = rgt(w, rset(REAL_BITS == 32 ? (real)5 : (real)6.25));
+    if (many(far)) y = far ? r_copysign(inverse_erfc(c), x) : y;
+    return c == rset(0) ? r_copysign(rset(INF), x) : y;
+}
+LANES_INLINE R r_erfinv(R x) { return erfinv_of(x, rset(1) - r_abs(x)); }
+LANES_INLINE R r_ndtri(R p) {
+    R half = rset((real)0.5);
+    R c = p > half ? rset(1) - p : p;
+    return rset(SQRT_2) * erfinv_of((p - half) * rset(2), c + c);
 }
 
 // ------------------------------------------------------------------------------------------- functions of two reals
@@ -1084,6 +1158,27 @@ LANES_INLINE R r_digamma(R x) {
         y = negative ? reflected : y;
     }
     return x == rset(0) ? r_copysign(rset(INF), r_neg(x)) : y;
+}
+LANES_INLINE R r_trigamma(R x) {
+    M negative = rlt(x, rset(0));
+    R b = negative ? rset(1) - x : x;
+    R sum = rset(0);
+    LANES_UNROLL
+    for (int i = 0; i < 8; i++) {
+        M below = rlt(b, rset(8));
+        sum = below ? sum + rset(1) / (b * b) : sum;
+        b = below ? b + rset(1) : b;
+    }
+    R inverse = rset(1) / b;
+    R z = inverse * inverse;
+    R y = sum + fma(z, fma(inverse, horner(z, TRIGAMMA), (real)0.5), inverse);
+    if (many(negative)) {
+        R cosine, s = sin_pi(r_abs(x), &cosine);
+        R q = rset(PI_1) / s;
+        y = negative ? fma(q, q, r_neg(y)) : y;  // trigamma(x) = (pi / sin(pi x))^2 - trigamma(1 - x)
+        y = x == rset(-INF) ? rset(NOT_A_NUMBER) : y;
+    }
+    return y;
 }
 
 // ---------------------------------------------------------------------------------------------------- random numbers

@@ -12,10 +12,12 @@ from torch import Tensor
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.fused import toolchain
-from compiled_ebm.backends.fused.cost import machine_rates
+from compiled_ebm.backends.fused.cost import as_time, machine_rates
+from compiled_ebm.backends.fused.estimate import Estimate, estimate, is_clear
 from compiled_ebm.backends.fused.kernel import ChainKernel
 from compiled_ebm.backends.fused.lower import lower_init, lower_step
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.garbage import collection_paused
 from compiled_ebm.trace import ChainProgram
 
 __all__ = ["FusedCpuLaunch", "compile", "why_unavailable"]
@@ -64,14 +66,28 @@ class FusedCpuLaunch:
                 "positions carried in torch.float32; use dtype=torch.float64, or backend='inductor'"
             )
         shared = chains.shared_kwargs
-        self._step.generate(program.step.constants(shared))
-        self._init.generate(program.init.constants(shared))
+        with collection_paused():
+            self._step.generate(program.step.constants(shared))
+            self._init.generate(program.init.constants(shared))
         with ThreadPoolExecutor(1) as other:
             init = other.submit(self._init.compile)
             self._step.compile()
             init.result()
         self._build_seconds = time.perf_counter() - begin
         return self._build_seconds
+
+    def estimate(self) -> Estimate | None:
+        """What a chain-step should take, once it is prepared; None where no other backend comes near."""
+        step = self._step
+        if is_clear(step.cost, step.weight_bytes, step.scratch_bytes):
+            return None
+        return estimate(
+            step.cost, machine_rates(self._program.carry_dtype), step.weight_bytes, step.scratch_bytes, step.lanes
+        )
+
+    def code(self) -> str:
+        """The generated chain loop as it is compiled: equal for equal kernels."""
+        return self._step.code()
 
     @torch.no_grad()
     def init(self, chains: Chains, step: int) -> None:
@@ -110,18 +126,19 @@ class FusedCpuLaunch:
         facts: dict[str, object] = {
             "compiled": f"one C++ kernel for the whole chain loop, {self._build_seconds:.2f} s",
             "tile": f"{self._step.lanes} chains, {form}",
-            "scratch": f"{self._step.scratch_bytes:,} bytes a thread",
+            "bytes live": f"{self._step.live_bytes:,} a chain at most; scratch {self._step.scratch_bytes:,} a thread, "
+            f"weights {self._step.weight_bytes:,}",
             "chain-step": f"{cost}",
-            "floor": f"{floor:.3g} ns a chain-step on one thread here: {rates.gflops:.0f} GFLOP/s, "
+            "floor": f"{as_time(floor)} a chain-step on one thread here: {rates.gflops:.0f} GFLOP/s, "
             f"{rates.function_ns['exp']:.2f} ns an exp, {rates.normal_ns:.2f} ns a normal",
         }
         chain_steps, seconds, n_threads = self._measured
         if chain_steps:
             measured = 1e9 * seconds * n_threads / chain_steps
             threads = f"{n_threads} thread{'s' if n_threads > 1 else ''}"
-            facts["measured"] = f"{measured:.3g} ns with {threads}: {floor / measured:.0%} of the floor's speed"
+            facts["measured"] = f"{as_time(measured)} with {threads}: {floor / measured:.0%} of the floor's speed"
         return facts
 
     def source(self) -> str:
         """The generated chain loop, without the vector functions that it calls."""
-        return "" if self._build_seconds is None else self._step.kernel.source
+        return "" if self._build_seconds is None else self._step.source()

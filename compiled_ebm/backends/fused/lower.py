@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from compiled_ebm.backends.fused.elements import Elements, Value, kind_of
+from compiled_ebm.backends.fused.names import input_names
 from compiled_ebm.backends.fused.operations import MOVES, ROWS, Unsupported, as_value
-from compiled_ebm.backends.fused.program import Close, Input, Kind, Node, Open, Role, TileProgram
+from compiled_ebm.backends.fused.program import Close, Input, Kind, Node, Open, Role, TileProgram, is_transpose
+from compiled_ebm.backends.fused.quadratics import merge_products
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.loopgraph import Rounds, loop_of
+from compiled_ebm.recorder import Recording, record
 from compiled_ebm.sourcelines import line_of_node
 from compiled_ebm.trace import ChainProgram
 
@@ -27,6 +29,8 @@ __all__ = ["lower_init", "lower_step"]
 
 _MOST_ELEMENTS = 4_000_000
 """Element numbers in all: beyond, lowering would take seconds, and no tile fits a cache anyway."""
+_VECTOR_BYTES = 64
+"""Of one element for all chains of a tile."""
 
 
 def lower_step(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgram:
@@ -51,7 +55,7 @@ def lower_step(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgra
         (Role.HYPER, n_hyper),
         (Role.CONSTANT, program.step.n_constants),
     )
-    return _lower(program, program.step.body, roles, constants)
+    return _lower(program, program.step.body, roles, constants, input_names(program))
 
 
 def lower_init(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgram:
@@ -62,7 +66,7 @@ def lower_init(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgra
         (Role.STEP, 1),
         (Role.CONSTANT, program.init.n_constants),
     )
-    return _lower(program, program.init.body, roles, constants)
+    return _lower(program, program.init.body, roles, constants, {})
 
 
 def _numbered(*counts: tuple[Role, int]) -> list[tuple[Role, int]]:
@@ -70,49 +74,69 @@ def _numbered(*counts: tuple[Role, int]) -> list[tuple[Role, int]]:
 
 
 def _lower(
-    program: ChainProgram, body: fx.GraphModule, roles: Sequence[tuple[Role, int]], constants: Sequence[Tensor]
+    program: ChainProgram,
+    body: fx.GraphModule,
+    roles: Sequence[tuple[Role, int]],
+    constants: Sequence[Tensor],
+    names: Mapping[tuple[Role, int], str],
 ) -> TileProgram:
     elements = Elements()
     placeholders = [node for node in body.graph.nodes if node.op == "placeholder"]
     inputs: list[Value] = []
     equal: list[tuple[int, int]] = []
+    transposed: list[tuple[int, int]] = []
+    own = (n.meta["val"].numel() for n, (role, _) in zip(placeholders, roles, strict=True) if not role.uniform)
+    _check_fits(sum(own), "in state and noise alone")
     for node, (role, position) in zip(placeholders, roles, strict=True):
         example = node.meta["val"]
-        twin = _twin(constants, position) if role is Role.CONSTANT else None
+        twin, mirror = _twins(constants, position) if role is Role.CONSTANT else (None, None)
         if twin is not None:
             equal.append((twin, position))
             inputs.append(inputs[roles.index((role, twin))])
+        elif mirror is not None:
+            transposed.append((mirror, position))
+            whole = inputs[roles.index((role, mirror))]
+            inputs.append(whole.moved(whole.ids.mT))
         else:
-            inputs.append(elements.input(role, position, node.name, example.shape, kind_of(example.dtype)))
+            name = names.get((role, position), node.name)
+            inputs.append(elements.input(role, position, name, example.shape, kind_of(example.dtype)))
     for position, shape in enumerate(program.state_shapes):  # leaves that are written and not read
         if (Role.STATE, position) not in roles:
             elements.input(Role.STATE, position, f"state_{position}", shape, Kind.REAL)
     if (Role.FAILED, 0) not in roles:
         elements.input(Role.FAILED, 0, "failed_at", (), Kind.INT)
+    views = {position for _, position in (*equal, *transposed)}
     firsts = {
         int(value.ids.reshape(-1)[0]): position
         for value, (role, position) in zip(inputs, roles, strict=True)
-        if role is Role.CONSTANT and value.ids.numel()
+        if role is Role.CONSTANT and value.ids.numel() and position not in views
     }
     lowering = _Lowering(elements, constants, firsts)
-    outputs = [as_value(elements, out).ids.reshape(-1).numpy() for out in lowering.run(body, inputs)]
+    outputs = [as_value(elements, out).ids.reshape(-1).numpy() for out in lowering.run(_recording(body), inputs)]
     return TileProgram(
-        nodes=tuple(_live(elements.nodes, outputs)),
+        nodes=tuple(_live(merge_products(_live(elements.nodes, outputs), outputs), outputs)),
         outputs=tuple(np.ascontiguousarray(ids) for ids in outputs),
         real_bits=64 if any(_is_double(node) for node in body.graph.nodes) else 32,
         frozen=tuple(lowering.frozen.items()),
         equal=tuple(equal),
+        transposed=tuple(transposed),
     )
 
 
-def _twin(constants: Sequence[Tensor], position: int) -> int | None:
-    """An earlier constant that is a view of the same memory and has the same elements in the same places."""
-    this = constants[position]
+def _recording(module: fx.GraphModule) -> Recording:
+    return Recording(module.graph, dict(module.named_buffers()))
+
+
+def _twins(constants: Sequence[Tensor], position: int) -> tuple[int | None, int | None]:
+    """Earlier constants that are views of the same memory: with the same elements in the same places, or transposed."""
+    this, mirror = constants[position], None
     for k, other in enumerate(constants[:position]):
-        if this.shape == other.shape and this.ndim == 2 and this.data_ptr() == other.data_ptr():
-            if this.dtype == other.dtype and torch.equal(this, other):
-                return k
-    return None
+        views = this.numel() > 0 and this.data_ptr() == other.data_ptr() and this.dtype == other.dtype
+        if views and this.shape == other.shape and torch.equal(this, other):
+            return k, None
+        if mirror is None and is_transpose(other, this):
+            mirror = k
+    return None, mirror
 
 
 def _is_double(node: fx.Node) -> bool:
@@ -131,28 +155,24 @@ class _Lowering:
         self.frozen: dict[int, NDArray[np.int64]] = {}
         """Constants that have been taken as indices."""
 
-    def run(self, graph: fx.GraphModule, inputs: Sequence[Any], origin: str | None = None) -> Any:
+    def run(self, recording: Recording, inputs: Sequence[Any], origin: str | None = None) -> Any:
         """The graph's results; ``origin`` stands for the user's line where the nodes do not know it themselves."""
         values: dict[fx.Node, Any] = {}
         given = iter(inputs)
-        for node in graph.graph.nodes:
+        for node in recording.graph.nodes:
             if node.op == "placeholder":
                 values[node] = next(given)
                 continue
             if node.op == "get_attr":
-                values[node] = getattr(graph, node.target)
+                values[node] = recording.held[node.target]
                 continue
-            args, kwargs = tree_map(lambda a: values[a] if isinstance(a, fx.Node) else a, (node.args, node.kwargs))
+            args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
             if node.op == "output":
                 return args[0]
             self._elements.origin = origin or line_of_node(node)
             loop = loop_of(node)
             values[node] = self._repeated(loop, args) if loop is not None else self._call(node, args, dict(kwargs))
-            if self._elements.size > _MOST_ELEMENTS:
-                raise UnsupportedEnergyError(
-                    f"energy: more than {_MOST_ELEMENTS:,} elements a chain-step at {self._elements.origin}, too many "
-                    "for the fused backend; use backend='inductor' or 'auto'"
-                )
+            _check_fits(self._elements.size, f"by {self._elements.origin}")
         raise AssertionError("a graph without output")
 
     def _call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -166,9 +186,13 @@ class _Lowering:
             args = self._with_indices(target, args)
             if target in MOVES:
                 return _moved(elements, node, args, kwargs)
+            if target in _BY_LAYOUT:
+                kwargs["contiguous"] = node.args[0].meta["val"].is_contiguous()  # type: ignore[union-attr]
             if target in ROWS:
                 return ROWS[target](elements, *args, **kwargs)
             inner, inputs = _decomposed(node, args, kwargs)
+            if any(part.target is target for part in inner.graph.nodes):  # into itself and a cast
+                raise Unsupported
         except Unsupported as error:
             what = f"{target} ({error})" if str(error) else str(target)
             raise UnsupportedEnergyError(
@@ -179,7 +203,7 @@ class _Lowering:
 
     def _repeated(self, loop: Rounds, given: Sequence[Any]) -> list[Value]:
         carry = self._elements.open(loop.rounds, [as_value(self._elements, v) for v in given[: loop.n_carry]])
-        new = self.run(loop.body, [*carry, *given[loop.n_carry :]])
+        new = self.run(_recording(loop.body), [*carry, *given[loop.n_carry :]])
         return self._elements.close([as_value(self._elements, v) for v in new])
 
     def _with_indices(self, target: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -205,6 +229,15 @@ class _Lowering:
         return held[offsets]
 
 
+def _check_fits(n_elements: int, where: str) -> None:
+    if n_elements > _MOST_ELEMENTS:
+        raise UnsupportedEnergyError(
+            f"energy: expected at most {_MOST_ELEMENTS:,} values a chain-step in the fused backend, got {n_elements:,} "
+            f"{where}: {_VECTOR_BYTES * n_elements / 2**20:,.0f} MiB for one tile of chains, which no cache holds; use "
+            "backend='inductor' or 'auto', or a smaller event_shape"
+        )
+
+
 def _moved(elements: Elements, node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """A movement operation: on element numbers, the operation itself."""
     value, move = as_value(elements, args[0]), node.target
@@ -222,7 +255,7 @@ def _laid_out(value: Value, example: Tensor) -> Value:
     return value.moved(ids.copy_(value.ids))
 
 
-def _decomposed(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[fx.GraphModule, list[Any]]:
+def _decomposed(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Recording, list[Any]]:
     """A node that has no row as a graph of nodes that have one, and that graph's inputs."""
     table = _decompositions()
     if node.target not in table:
@@ -240,8 +273,8 @@ def _decomposed(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any])
         return node.target(*own_args, **own_kwargs)  # type: ignore[operator]
 
     with torch.no_grad():
-        graph = make_fx(call, decomposition_table=table)(*examples)
-    return graph, [given[k] for k in places]
+        recording = record(call, examples, table.get)
+    return recording, [given[k] for k in places]
 
 
 def _example(value: Tensor) -> Tensor:
@@ -270,6 +303,10 @@ _INDEX_ARGUMENTS: dict[Any, tuple[int, ...]] = {
     aten.scatter_reduce.two: (2,),
     aten.index_add.default: (2,),
 }
+
+
+_BY_LAYOUT = (aten._linalg_det.default, aten._linalg_slogdet.default)
+"""Whose further results depend on how the first operand lies in memory."""
 
 
 def _live(nodes: Sequence[Node], outputs: Sequence[NDArray[np.int64]]) -> list[Node]:

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from compiled_ebm.backends.fused.program import (
     Carried,
     Carry,
@@ -29,6 +27,7 @@ from compiled_ebm.backends.fused.program import (
     Reduce,
     Role,
     TileProgram,
+    distinct,
 )
 
 __all__ = ["LONG_OPERATIONS", "Closing", "Draw", "Loop", "Opening", "Plan", "Product", "RowReduce", "Section", "plan"]
@@ -39,8 +38,8 @@ _CARRIED = 8
 """Statements that an element of the state or of a carry costs: it is loaded, stored, kept, and alive all the while."""
 _LONG = 20
 LONG_OPERATIONS = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid "
-    "softplus lgamma digamma pow atan2 fmod remainder hypot".split()
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfcx "
+    "erfinv ndtri sigmoid softplus log1p_unit lgamma digamma trigamma pow atan2 fmod remainder hypot".split()
 )
 """Operations that are some twenty statements each once they are inlined."""
 SMALL = 16
@@ -111,12 +110,14 @@ class Plan:
     Args:
         groups: What to do.
         statements: Elements, terms and factors in all, long operations counted as what they are.
+        single: Those of them that no loop holds.
         straight_line: Whether everything is single statements.
         wide: By node index, whether its elements live in memory or in a loop, not in variables of their own.
     """
 
     groups: tuple[Group, ...]
     statements: int
+    single: int
     straight_line: bool
     wide: tuple[bool, ...]
 
@@ -130,7 +131,8 @@ def plan(program: TileProgram, straight_line: int = STRAIGHT_LINE, small: int = 
     planner = _Planner(program, wide, flat)
     for index, node in enumerate(nodes):
         planner.place(index, node)
-    return Plan(tuple(planner.groups), statements, flat, wide)
+    single = sum(_statements(node) for group in planner.groups if isinstance(group, Section) for node in group.nodes)
+    return Plan(tuple(planner.groups), statements, single, flat, wide)
 
 
 def _statements(node: Node) -> int:
@@ -226,7 +228,7 @@ class _Planner:
                 yield g, self.groups[g]
 
     def _owners(self, ids: Ids) -> Iterator[int]:
-        yield from np.unique(self._owner[ids.reshape(-1)]).tolist()
+        yield from distinct(self._owner[ids.reshape(-1)]).tolist()
 
     def _finished(self, *operands: Ids) -> int:
         """The first group after all that make these elements."""

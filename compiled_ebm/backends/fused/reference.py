@@ -45,6 +45,10 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "hypot": torch.hypot,
     "copysign": torch.copysign,
     "softplus": lambda x: torch.nn.functional.softplus(x, threshold=1e6 if x.dtype == torch.float64 else 80.0),
+    "log1p_unit": torch.log1p,
+    "erfcx": torch.special.erfcx,
+    "ndtri": torch.special.ndtri,
+    "trigamma": lambda x: torch.polygamma(1, x),
     "isnan": torch.isnan,
     "isinf": torch.isinf,
     "isfinite": torch.isfinite,
@@ -75,7 +79,7 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
         name: getattr(torch, name)
         for name in (
             "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh "
-            "atanh erf erfc sigmoid floor ceil trunc round sign lgamma digamma"
+            "atanh erf erfc erfinv sigmoid floor ceil trunc round sign lgamma digamma"
         ).split()
     },
 }

@@ -19,6 +19,7 @@ from compiled_ebm.backends.fused.program import (
     Reduce,
     Role,
     TileProgram,
+    distinct,
 )
 from compiled_ebm.backends.fused.repetition import extend_lives, stretches
 
@@ -72,7 +73,7 @@ class Storage:
         stored: set[int] = set()
 
         def note(ids: Ids, group: Group | None, size: int | None) -> None:
-            for o in np.unique(self._owner[ids.reshape(-1)]).tolist():
+            for o in distinct(self._owner[ids.reshape(-1)]).tolist():
                 node = self._nodes[o]
                 if not self._wide[o] or isinstance(node, Literal) or is_constant(node):
                     continue
@@ -95,11 +96,11 @@ class Storage:
         last: dict[int, int] = {}
         for g, group in enumerate(self._plan.groups):
             for ids, _ in reads(group):
-                for o in np.unique(self._owner[ids.reshape(-1)]).tolist():
+                for o in distinct(self._owner[ids.reshape(-1)]).tolist():
                     last[o] = g
         end = len(self._plan.groups)
         for ids in self._program.outputs:
-            for o in np.unique(self._owner[ids]).tolist():
+            for o in distinct(self._owner[ids]).tolist():
                 last[o] = end
         extend_lives(self._nodes, self._owner, self._plan, self.group_of, last)
         free: dict[Kind, list[tuple[int, int]]] = {Kind.REAL: [], Kind.INT: []}
@@ -214,6 +215,7 @@ class Storage:
     def _find_mirrors(self) -> tuple[int, ...]:
         """Elements without a place in memory that some loop reads by an index that varies."""
         mirrored: dict[int, None] = {}
+        in_memory = np.array([o in self.stored for o in range(len(self._nodes))])
         for group in self._plan.groups:
             for ids, _ in reads(group):
                 if isinstance(group, (Section, Opening, Closing)):
@@ -221,18 +223,18 @@ class Storage:
                 flat = ids.reshape(-1)
                 if (flat == flat[0]).all() and not isinstance(group, Product):
                     continue
-                owners = np.unique(self._owner[flat])
+                owners = distinct(self._owner[flat])
                 nodes = [self._nodes[o] for o in owners]
                 if all(isinstance(n, Literal) for n in nodes) and not isinstance(group, Product):
                     continue
                 if len(nodes) == 1 and is_constant(nodes[0]):
                     continue
-                for i in np.unique(flat).tolist():
-                    if int(self._owner[i]) not in self.stored:
-                        o = int(self._owner[i])
-                        if self._wide[o] and self.group_of.get(o) is group and not isinstance(group, Product):
-                            continue
-                        mirrored[i] = None
+                elements = distinct(flat)
+                for i in elements[~in_memory[self._owner[elements]]].tolist():
+                    o = int(self._owner[i])
+                    if self._wide[o] and self.group_of.get(o) is group and not isinstance(group, Product):
+                        continue
+                    mirrored[i] = None
         return tuple(mirrored)
 
 

@@ -4,6 +4,7 @@ from compiled_ebm.backends.fused.operations import (  # noqa: F401  each registe
     activations,
     choices,
     convolutions,
+    factorisations,
     gathers,
     linearmaps,
     norms,
@@ -13,6 +14,7 @@ from compiled_ebm.backends.fused.operations import (  # noqa: F401  each registe
     references,
     scatters,
     solves,
+    sorts,
 )
 from compiled_ebm.backends.fused.operations.table import MOVES, ROWS, Operand, Row, Unsupported, as_value, row
 

@@ -11,15 +11,16 @@ from torch import Tensor
 
 from compiled_ebm.backends.fused.elements import Elements, Value
 from compiled_ebm.backends.fused.operations.choices import comparison
+from compiled_ebm.backends.fused.operations.sorts import in_order
 from compiled_ebm.backends.fused.operations.table import ROWS, Operand, Row, Unsupported, as_value, promoted, row
 from compiled_ebm.backends.fused.program import Kind
 
-__all__ = ["MOST_CHOICES"]
+__all__: list[str] = []
 
 aten: Any = torch.ops.aten
 prims: Any = torch.ops.prims
 
-MOST_CHOICES = 128
+_MOST_CHOICES = 128
 """Elements that an index which differs between chains can choose from: each costs a selection."""
 
 
@@ -29,8 +30,8 @@ def _choose(e: Elements, options: Value, index: Value) -> Value:
     Where torch would raise, a real is NaN, so that the chain is known to have failed.
     """
     n = options.shape[0]
-    if n > MOST_CHOICES:
-        raise Unsupported(f"an index that depends on the chain into {n} elements, more than {MOST_CHOICES}")
+    if n > _MOST_CHOICES:
+        raise Unsupported(f"an index that depends on the chain into {n} elements, more than {_MOST_CHOICES}")
     op = {Kind.REAL: "rsel", Kind.INT: "isel", Kind.MASK: "msel"}[options.kind]
     index = e.cast(index, Kind.INT)
     first = 0 if options.kind is Kind.REAL else 1
@@ -114,6 +115,10 @@ def _gather(e: Elements, x: Operand, dim: int, index: Operand, **_: Any) -> Valu
     dim %= value.ids.ndim
     others = tuple(slice(0, n) for d, n in enumerate(index.shape) if d != dim)
     corner: Any = (slice(None), *others)
+    known = e.order_of(index.moved(index.ids.movedim(dim, -1)))
+    if known is not None and value.shape == (*index.shape[:dim], known[0].size, *index.shape[dim + 1 :]):
+        ordered = in_order(e, value.moved(value.ids.movedim(dim, -1)), known[0])
+        return ordered.moved(ordered.ids[..., known[1]].movedim(-1, dim))
     moved = value.ids.movedim(dim, 0)[corner].unsqueeze(1)
     chosen = _choose(e, value.moved(moved), index.moved(index.ids.movedim(dim, 0)))
     return chosen.moved(chosen.ids.movedim(0, dim))

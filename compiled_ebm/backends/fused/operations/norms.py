@@ -39,8 +39,36 @@ def _cdist(e: Elements, a: Operand, b: Operand, p: float, compute_mode: int | No
 
 @row(aten._cdist_backward.default)
 def _cdist_backward(e: Elements, grad: Operand, a: Operand, b: Operand, p: float, distance: Operand) -> Value:
-    """With respect to ``a``; 0 where two points coincide."""
-    apart = _apart(e, a, b)
+    """With respect to ``a``."""
+    slope = _slope(e, grad, _apart(e, a, b), p, distance)
+    rows, shaped = rows_of(slope, -2, False)
+    return shaped(e.reduce("sum", Kind.REAL, rows))
+
+
+@row(aten._pdist_forward.default)
+def _pdist(e: Elements, x: Operand, p: float = 2) -> Value:
+    points = real(e, x)
+    first, second = torch.triu_indices(points.shape[0], points.shape[0], 1)
+    return _vector_norm(e, _difference(e, points, first, second), p, -1)
+
+
+@row(aten._pdist_backward.default)
+def _pdist_backward(e: Elements, grad: Operand, x: Operand, p: float, distance: Operand) -> Value:
+    points = real(e, x)
+    n = points.shape[0]
+    first, second = torch.triu_indices(n, n, 1)
+    slope = _slope(e, grad, _difference(e, points, first, second), p, distance)
+    opposite = e.pointwise("neg", Kind.REAL, slope)
+    rows = [torch.cat([slope.ids[first == k], opposite.ids[second == k]]) for k in range(n)]
+    return e.reduce("sum", Kind.REAL, slope.moved(torch.stack(rows).movedim(1, -1)))
+
+
+def _difference(e: Elements, points: Value, first: torch.Tensor, second: torch.Tensor) -> Value:
+    return e.pointwise("sub", Kind.REAL, points.moved(points.ids[first]), points.moved(points.ids[second]))
+
+
+def _slope(e: Elements, grad: Operand, apart: Value, p: float, distance: Operand) -> Value:
+    """The gradient with respect to each difference; 0 where two points coincide."""
     length, given = (v.moved(v.ids.unsqueeze(-1)) for v in (real(e, distance), real(e, grad)))
     if p == 2:
         slope = e.pointwise("div", Kind.REAL, apart, length)
@@ -51,8 +79,7 @@ def _cdist_backward(e: Elements, grad: Operand, a: Operand, b: Operand, p: float
             slope = where(e, comparison("eq")(e, e.pointwise("abs", Kind.REAL, apart), length), slope, 0.0)
     else:
         raise Unsupported(f"p={p}")
-    rows, shaped = rows_of(e.pointwise("mul", Kind.REAL, given, slope), -2, False)
-    return shaped(e.reduce("sum", Kind.REAL, rows))
+    return e.pointwise("mul", Kind.REAL, given, slope)
 
 
 def _apart(e: Elements, a: Operand, b: Operand) -> Value:

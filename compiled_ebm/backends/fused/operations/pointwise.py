@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from compiled_ebm.backends.fused.elements import Elements, Value
-from compiled_ebm.backends.fused.operations.table import ROWS, Operand, Row, as_value, promoted, real, row
+from compiled_ebm.backends.fused.operations.table import ROWS, Operand, Row, Unsupported, as_value, promoted, real, row
 from compiled_ebm.backends.fused.program import Kind
 
 __all__ = ["div", "div_mode", "power"]
@@ -19,7 +19,7 @@ prims: Any = torch.ops.prims
 
 _UNARY = (
     "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh "
-    "erf erfc sigmoid lgamma digamma"
+    "erf erfc erfinv sigmoid lgamma digamma"
 ).split()
 
 
@@ -29,6 +29,16 @@ def _unary(op: str) -> Row:
 
 for _name in _UNARY:
     ROWS[getattr(aten, _name).default] = _unary(_name)
+ROWS[prims.erf_inv.default] = _unary("erfinv")
+for _name in ("erfcx", "ndtri"):
+    ROWS[getattr(aten, f"special_{_name}").default] = ROWS[getattr(prims, _name).default] = _unary(_name)
+
+
+@row(aten.polygamma.default)
+def _polygamma(e: Elements, order: int, x: Operand) -> Value:
+    if order > 1:
+        raise Unsupported(f"of order {order}")
+    return e.pointwise("trigamma" if order else "digamma", Kind.REAL, real(e, x))
 
 
 @row(aten.exp.default)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from compiled_ebm.backends.fused.elements import Elements, Value
-from compiled_ebm.backends.fused.operations.gathers import MOST_CHOICES
+from compiled_ebm.backends.fused.operations.choices import where
+from compiled_ebm.backends.fused.operations.sorts import out_of_order
 from compiled_ebm.backends.fused.operations.table import ROWS, Operand, Row, Unsupported, as_value, promoted, row
 from compiled_ebm.backends.fused.program import Kind
 
@@ -17,6 +18,9 @@ __all__: list[str] = []
 
 aten: Any = torch.ops.aten
 prims: Any = torch.ops.prims
+
+_MOST_SCATTERED = 1024
+"""Elements written times places that each may go to: each costs a comparison and a selection."""
 
 
 def _written(write: Callable[..., Tensor]) -> Row:
@@ -68,22 +72,24 @@ def _scatter_along(e: Elements, x: Operand, dim: int, index: Operand, source: Op
 def _dynamic_scatter(e: Elements, into: Value, dim: int, index: Value, what: Value, accumulate: bool) -> Value:
     """Along one dimension, for indices that differ between chains: the gradient of a gather."""
     dim %= into.ids.ndim
-    if into.shape[dim] * index.shape[dim] > MOST_CHOICES:
-        raise Unsupported("a scatter whose indices depend on the chain, of so many elements")
-    spread = what.ids.expand(index.shape).movedim(dim, 0)
-    places = index.ids.movedim(dim, 0)
-    out = list(into.ids.movedim(dim, 0).unbind(0))
-    op, add = {Kind.REAL: ("rsel", "add"), Kind.INT: ("isel", "iadd"), Kind.MASK: ("msel", "mor")}[into.kind]
     if any(n != m for d, (n, m) in enumerate(zip(into.shape, index.shape, strict=True)) if d != dim):
         raise Unsupported("a scatter into part of a tensor whose indices depend on the chain")
-    for k in range(len(places)):
-        for j, old in enumerate(out):
-            here = e.pointwise("ieq", Kind.MASK, index.moved(places[k]), as_value(e, j, Kind.INT))
-            new = what.moved(spread[k])
-            if accumulate:
-                new = e.pointwise(add, into.kind, into.moved(old), new)
-            out[j] = e.pointwise(op, into.kind, here, new, into.moved(old)).ids
-    return into.moved(torch.stack(out).movedim(0, dim))
+    spread, places = what.ids.expand(index.shape).movedim(dim, -1), index.moved(index.ids.movedim(dim, -1))
+    old, known = into.moved(into.ids.movedim(dim, -1)), e.order_of(places)
+    if known is not None and known[0].size == old.shape[-1] and e.is_literal(old, 0.0):
+        order, chosen = known
+        ids = old.ids.clone()
+        ids[..., chosen] = spread
+        return into.moved(out_of_order(e, into.moved(ids), order).ids.movedim(-1, dim))
+    if into.shape[dim] * index.shape[dim] > _MOST_SCATTERED:
+        raise Unsupported("a scatter whose indices depend on the chain, of so many elements")
+    add = {Kind.REAL: "add", Kind.INT: "iadd", Kind.MASK: "mor"}[into.kind]
+    every = e.literal(torch.arange(old.shape[-1], dtype=torch.float64), Kind.INT)
+    for k in range(places.shape[-1]):
+        here = e.pointwise("ieq", Kind.MASK, places.moved(places.ids[..., k : k + 1]), every)
+        new = what.moved(spread[..., k : k + 1])
+        old = where(e, here, e.pointwise(add, into.kind, old, new) if accumulate else new, old)
+    return into.moved(old.ids.movedim(-1, dim))
 
 
 @row(aten.scatter_reduce.two)

@@ -11,7 +11,7 @@ from compiled_ebm.backends.fused.elements import Elements, Value
 from compiled_ebm.backends.fused.operations.table import Operand, Unsupported, as_value, row
 from compiled_ebm.backends.fused.program import Kind
 
-__all__: list[str] = []
+__all__ = ["batched_solve", "turned"]
 
 aten: Any = torch.ops.aten
 
@@ -25,23 +25,23 @@ def _solve_triangular(
 ) -> Value:
     matrix, right = as_value(e, a, Kind.REAL), as_value(e, b, Kind.REAL)
     if not left:
-        solved = _batched_solve(e, _turned(matrix), _turned(right), not upper, unitriangular)
-        return _turned(solved)
-    return _batched_solve(e, matrix, right, upper, unitriangular)
+        solved = batched_solve(e, turned(matrix), turned(right), not upper, unitriangular)
+        return turned(solved)
+    return batched_solve(e, matrix, right, upper, unitriangular)
 
 
 @row(aten.cholesky_solve.default)
 def _cholesky_solve(e: Elements, b: Operand, factor: Operand, upper: bool = False) -> Value:
     right, matrix = as_value(e, b, Kind.REAL), as_value(e, factor, Kind.REAL)
-    first, second = (_turned(matrix), matrix) if upper else (matrix, _turned(matrix))
-    return _batched_solve(e, second, _batched_solve(e, first, right, False, False), True, False)
+    first, second = (turned(matrix), matrix) if upper else (matrix, turned(matrix))
+    return batched_solve(e, second, batched_solve(e, first, right, False, False), True, False)
 
 
-def _turned(value: Value) -> Value:
+def turned(value: Value) -> Value:
     return value.moved(value.ids.mT)
 
 
-def _batched_solve(e: Elements, matrix: Value, right: Value, upper: bool, unit: bool) -> Value:
+def batched_solve(e: Elements, matrix: Value, right: Value, upper: bool, unit: bool) -> Value:
     n, columns = right.shape[-2:]
     batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
         matrix.shape[:-2], right.shape[:-2]
