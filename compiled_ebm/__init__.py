@@ -19,6 +19,7 @@ from compiled_ebm.energies import (
     StyblinskiTangModel,
 )
 from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning, UnsupportedEnergyError
+from compiled_ebm.repetition import repeat
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.samplers import LangevinDynamics
 from compiled_ebm.state import ChainState, RunResult, RunStats
@@ -54,5 +55,6 @@ __all__ = [
     "UnsupportedEnergyError",
     "__version__",
     "build_sampler",
+    "repeat",
     "schedules",
 ]

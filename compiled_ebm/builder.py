@@ -21,6 +21,7 @@ from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.choice import Choice, KernelLaunch, choose
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
 from compiled_ebm.garbage import collection_paused
+from compiled_ebm.loopgraph import loops_in
 from compiled_ebm.memory import check_fits
 from compiled_ebm.probe import InconsistentEnergyError, check_trace, probe
 from compiled_ebm.sampler import Sampler
@@ -329,7 +330,8 @@ class _Builds:
         ]
         if self._last is not None:
             program, launch = self._last
-            n_ops = sum(node.op == "call_function" for node in program.step.body.graph.nodes)
+            graphs = (program.step.body, *(loop.body for loop in loops_in(program.step.body)))
+            n_ops = sum(node.op == "call_function" for graph in graphs for node in graph.graph.nodes)
             gradient = "its own gradient(x)" if own_gradient(self._energy) is not None else "autograd"
             lines += [
                 f"score          {gradient}",

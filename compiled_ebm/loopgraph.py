@@ -12,7 +12,7 @@ from compiled_ebm.recorder import Recording
 from compiled_ebm.repetition import END, repeat_mapped
 from compiled_ebm.sourcelines import line_of_node
 
-__all__ = ["Rounds", "gather_loops", "loop_of", "loops_in"]
+__all__ = ["Rounds", "gather_loops", "loop_of", "loops_in", "readable_code"]
 
 
 class Rounds(nn.Module):
@@ -45,6 +45,13 @@ def loop_of(node: fx.Node) -> Rounds | None:
 def loops_in(graph: fx.GraphModule) -> list[Rounds]:
     """All loops of a graph, those inside others too."""
     return [module for module in graph.modules() if isinstance(module, Rounds)]
+
+
+def readable_code(graph: fx.GraphModule) -> str:
+    """The graph as Python, then the bodies of its loops, each under the name that it is called by."""
+    named = ((name, part) for name, part in graph.named_modules() if isinstance(part, Rounds))
+    bodies = (f"# one of the {loop.rounds} rounds of {name}\n{loop.body.code.strip()}" for name, loop in named)
+    return "\n\n".join([graph.code.strip(), *bodies])
 
 
 def gather_loops(recorded: Recording) -> fx.GraphModule | dict[str, Any]:

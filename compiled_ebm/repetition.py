@@ -56,9 +56,8 @@ def repeat(rounds: int, body: Body, carry: tuple[Tensor, ...]) -> tuple[Tensor, 
         TypeError, ValueError: ``rounds``, ``carry`` or what ``body`` gives is not as said above.
 
     Example:
-        >>> import torch
-        >>> from compiled_ebm.repetition import repeat
-        >>> repeat(3, lambda x, total: (2 * x, total + x), (torch.tensor(1.0), torch.tensor(0.0)))
+        >>> import torch, compiled_ebm as ce
+        >>> ce.repeat(3, lambda x, total: (2 * x, total + x), (torch.tensor(1.0), torch.tensor(0.0)))
         (tensor(8.), tensor(7.))
     """
     if isinstance(rounds, bool) or not isinstance(rounds, int):

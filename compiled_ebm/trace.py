@@ -19,6 +19,7 @@ from torch import Tensor
 
 from compiled_ebm import captures, checksum
 from compiled_ebm.chaingraph import ChainGraph, peak_bytes, trace_graph
+from compiled_ebm.loopgraph import readable_code
 from compiled_ebm.masks import FewChosenError
 from compiled_ebm.target import BatchTarget, Energy
 from compiled_ebm.transitions.base import NoiseDraw, Target, Transition
@@ -148,7 +149,7 @@ class ChainProgram:
 
     def code(self) -> str:
         """The traced step, as readable Python."""
-        return str(self.step.body.code)
+        return readable_code(self.step.body)
 
 
 def trace(

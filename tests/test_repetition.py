@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,13 @@ def test_no_gradient_goes_through_a_traced_loop_in_silence() -> None:
         y.sum().backward()
 
 
+def test_a_thread_that_runs_chains_while_another_traces_does_every_round() -> None:
+    with recorded_once(), ThreadPoolExecutor(1) as other:
+        (there,) = other.submit(repeat, 3, lambda y: (2 * y,), (torch.ones(()),)).result()
+        (here,) = repeat(3, lambda y: (2 * y,), (torch.ones(()),))
+    assert (float(there), float(here)) == (8.0, 2.0)
+
+
 # -- traced ----------------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +180,22 @@ class Leaking(Leapfrog):
 def test_only_the_carry_leaves_a_loop() -> None:
     with pytest.raises(ce.UnsupportedEnergyError, match="repeat: .*test_repetition.*is used after the loop.*carry"):
         ce.build_sampler(double_well, Leaking(), 3, backend="eager")
+
+
+WEIGHTS = torch.tensor([1.0, 2.0, 3.0])
+
+
+class Masked(Leapfrog):
+    """Indexes with a mask that a loop makes of a captured tensor: one recorded round would give another mask."""
+
+    def step(self, state: Any, noise: Any, hyper: Any, target: Any) -> Any:
+        (grown,) = repeat(3, lambda w: (2 * w,), (WEIGHTS,))
+        return GradientState(state.x[grown > 5].sum() + state.x, state.energy, state.grad), None
+
+
+def test_a_mask_made_by_a_loop_is_refused() -> None:
+    with pytest.raises(ce.UnsupportedEnergyError, match="the shape of aten.index.Tensor's result"):
+        ce.build_sampler(double_well, Masked(), 3, backend="eager")
 
 
 @pytest.mark.parametrize("transition", TRANSITIONS.values(), ids=TRANSITIONS)

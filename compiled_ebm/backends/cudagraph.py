@@ -13,6 +13,7 @@ from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_step, noise_buffers, step_inputs
 from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.inductor import compile_graph
+from compiled_ebm.loopgraph import readable_code
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
 
@@ -167,7 +168,7 @@ class CudaGraphLaunch:
         if not self._buckets:
             return self._program.code()
         rows, bucket = max(self._buckets.items())
-        return f"# one step of {rows} chains, as handed to torch.compile\n{bucket.batched.graph.code.strip()}\n"
+        return f"# one step of {rows} chains, as handed to torch.compile\n{readable_code(bucket.batched.graph)}\n"
 
 
 def _copy_chains(source: Chains, target: Chains, *, results_only: bool = False) -> None:

@@ -17,6 +17,7 @@ from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_st
 from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.regions import with_regions
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.loopgraph import readable_code
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
 
@@ -248,5 +249,5 @@ class CpuLaunch:
             return self._program.code()
         tile, built = max(self._tiles.items(), key=lambda item: item[0])
         return (
-            f"# one step of a tile of {tile} chains, as handed to torch.compile\n{built.batched.graph.code.strip()}\n"
+            f"# one step of a tile of {tile} chains, as handed to torch.compile\n{readable_code(built.batched.graph)}\n"
         )

@@ -41,16 +41,12 @@ class _Unrolled(nn.Module):
         super().__init__()
         self.rounds, self.n_carry = loop.rounds, loop.n_carry
         self.body = _with_loops(loop.body, _Unrolled)
-        self.one_round: Callable[..., tuple[Tensor, ...]] = self.body
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        carry, held = given[: self.n_carry], given[self.n_carry :]
-        for _ in range(self.rounds):
-            carry = self.one_round(*carry, *held)
-        return carry
+        return _repeated(self.body, self.rounds, given[: self.n_carry], given[self.n_carry :])
 
 
-class _Region(_Unrolled):
+class _Region(nn.Module):
     """The same, each round a call of one region.
 
     A region refuses tensors that share memory, going in (views of one weight) or coming out (a carry that is handed on
@@ -58,8 +54,9 @@ class _Region(_Unrolled):
     """
 
     def __init__(self, loop: Rounds) -> None:
-        super().__init__(loop)
-        body = self.body
+        super().__init__()
+        self.rounds, self.n_carry = loop.rounds, loop.n_carry
+        body = _with_loops(loop.body, _Unrolled)
 
         def one_round(*given: Tensor) -> tuple[Tensor, ...]:
             return tuple(t.clone() for t in body(*given))
@@ -68,4 +65,13 @@ class _Region(_Unrolled):
         self.one_round = region(one_round)
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        return super().forward(*(t.clone() for t in given))
+        owned = tuple(t.clone() for t in given)
+        return _repeated(self.one_round, self.rounds, owned[: self.n_carry], owned[self.n_carry :])
+
+
+def _repeated(
+    one_round: Callable[..., tuple[Tensor, ...]], rounds: int, carry: tuple[Tensor, ...], held: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    for _ in range(rounds):
+        carry = one_round(*carry, *held)
+    return carry
