@@ -57,7 +57,7 @@ def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain
     with recorded_once():
         recorded, host_reads = _record(function, example)
     _refuse_random(recorded)
-    frozen = tuple((tensor, tensor.detach().clone()) for tensor in fold_masks(recorded))
+    frozen = tuple((tensor, tensor.detach().clone()) for tensor in fold_masks(recorded, example[0].device))
     captured = _lift_captured(recorded, len(example))
     n_own = n_chain + n_uniform
     flat = [*example[:n_own], *captured, *example[n_own:]]

@@ -26,14 +26,14 @@ __all__ = ["FewChosenError", "fold_masks"]
 aten: Any = torch.ops.aten
 
 
-def fold_masks(recorded: Recording) -> tuple[Tensor, ...]:
+def fold_masks(recorded: Recording, device: torch.device) -> tuple[Tensor, ...]:
     """Replace constant masks in place; the captured tensors that are frozen by that.
 
     Raises:
         UnsupportedEnergyError: A shape depends on x; names the operation and the line.
     """
     graph, frozen = recorded.graph, dict[int, Tensor]()
-    chosen = _Chosen(graph)
+    chosen = _Chosen(graph, device)
     depends = {node for node in graph.nodes if node.op == "placeholder"}
     for node in list(graph.nodes):
         if node.op != "call_function":
@@ -73,8 +73,9 @@ class FewChosenError(UnsupportedEnergyError):
 class _Chosen:
     """Nodes that stood for the elements which a mask of x had chosen, and now stand for all; by the mask's node."""
 
-    def __init__(self, graph: fx.Graph) -> None:
+    def __init__(self, graph: fx.Graph, device: torch.device) -> None:
         self._graph = graph
+        self._device = device
         self._mask_of: dict[fx.Node, fx.Node] = {}
 
     def uses(self, node: fx.Node) -> bool:
@@ -132,7 +133,7 @@ class _Chosen:
         """What fills the value, as a 0-d tensor, if it is one number (a constant, the gradient of a sum)."""
         if value.target in (aten.zeros.default, aten.new_zeros.default):
             zero = self._before(node, aten.zeros.default, [])
-            zero.kwargs = {"dtype": value.meta["val"].dtype, "device": value.meta["val"].device}
+            zero.kwargs = {"dtype": value.meta["val"].dtype, "device": self._device}
             return zero
         source: Any = value.args[0] if value.target is aten.expand.default else value
         return self._before(node, aten.reshape.default, source, []) if source.meta["val"].numel() == 1 else None
