@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.distributions import Distribution
 
 from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_step, noise_buffers, step_inputs
@@ -85,9 +87,10 @@ def compile_graph(graph: fx.GraphModule, example: Sequence[Tensor]) -> tuple[Cal
         _COMPILED.move_to_end(key)
         return _COMPILED[key], 0.0
     begin = time.perf_counter()
-    function = torch.compile(with_regions(graph), fullgraph=True, dynamic=False, options=_OPTIONS)
     try:
-        _check_compiled(function, graph, example)
+        with _value_checks_kept():
+            function = torch.compile(with_regions(graph), fullgraph=True, dynamic=False, options=_OPTIONS)
+            _check_compiled(function, graph, example)
     except (UnsupportedEnergyError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
@@ -101,6 +104,16 @@ def compile_graph(graph: fx.GraphModule, example: Sequence[Tensor]) -> tuple[Cal
     if len(_COMPILED) > _MAX_COMPILED:
         _COMPILED.popitem(last=False)
     return function, time.perf_counter() - begin
+
+
+@contextmanager
+def _value_checks_kept() -> Iterator[None]:
+    """``torch.compile`` turns off the checks of ``torch.distributions`` for good, and energies count on them."""
+    before = Distribution._validate_args
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 def _check_compiled(function: Callable[..., Any], graph: fx.GraphModule, example: Sequence[Tensor]) -> None:
