@@ -1139,6 +1139,17 @@ def test_scripted_modules_are_refused_by_name() -> None:
         build(scripted)
 
 
+def test_modules_are_found_however_deep_they_are_nested() -> None:
+    inner = nn.Linear(3, 1)
+    net: nn.Module = inner
+    for _ in range(20):
+        net = nn.Sequential(net)
+    sampler = build(lambda x: net(x).squeeze(-1) + x.square().sum(-1), dtype=torch.float64)
+    before = sampler.run(sampler.init(points()), 0).state.energy
+    inner.bias = nn.Parameter(inner.bias.detach() + 2)
+    assert torch.allclose(sampler.run(sampler.init(points()), 0).state.energy, before + 2)
+
+
 @pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_autocast_around_a_build_or_a_run_changes_nothing(backend: str) -> None:
     net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
