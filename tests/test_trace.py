@@ -1151,6 +1151,19 @@ def test_modules_are_found_however_deep_they_are_nested() -> None:
 
 
 @pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_a_mask_that_chooses_little_after_a_step_downhill(backend: str) -> None:
+    def energy(x: Tensor) -> Tensor:
+        y = x.clone()
+        mask = y > 0.3
+        y[mask] = y[mask].exp()
+        return y.square().sum(-1) + x.square().sum(-1)
+
+    sampler = ce.build_sampler(energy, ce.Langevin(0.05), EVENT, backend=backend)
+    found = sampler.run(sampler.init(points()), 0).state.energy
+    assert torch.allclose(found, energy(points()))
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_autocast_around_a_build_or_a_run_changes_nothing(backend: str) -> None:
     net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
 
