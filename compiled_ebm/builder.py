@@ -116,7 +116,7 @@ def build_sampler(
     with collection_paused():
         builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
         if model_kwargs is None:
-            with torch.inference_mode(False):
+            with torch.inference_mode(False), torch.autocast(where.type, enabled=False):  # as when it runs
                 builds.get({}, 1)
     if model_kwargs is not None and not isinstance(model_kwargs, Mapping):
         raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")

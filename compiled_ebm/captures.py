@@ -200,7 +200,8 @@ def _walk(
         if container is not None or isinstance(value, Tensor):
             yield Slot(where, container, key, value, _facts(value))
         if key is not _Entries and not (isinstance(value, Tensor) or _is_plain(value)):
-            yield from _walk(value, where, seen, depth + 1, found_modules)
+            # modules nest as deep as the user likes; what else leads far away is no part of an energy
+            yield from _walk(value, where, seen, depth + (not isinstance(value, nn.Module)), found_modules)
 
 
 def _children(obj: Any) -> Iterator[tuple[Any, Any, Any, str]]:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compiled_ebm.zerotensors import with_memory
+
 __all__ = ["ChainProducts", "has_products"]
 
 _WIDTH_QUANTUM = 16
@@ -42,7 +44,7 @@ class ChainProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         form = _FORMS.get(func)
         if form is None:
-            return func(*args, **(kwargs or {}))
+            return with_memory(func)(*args, **(kwargs or {}))
         result = form(self, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {})) if result is None else result
 

@@ -21,6 +21,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from compiled_ebm import sourcelines
 from compiled_ebm.promotion import light_decompositions
+from compiled_ebm.zerotensors import with_memory
 
 __all__ = ["HostReadError", "Recording", "core_decomposition", "described", "record"]
 
@@ -154,7 +155,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     result = inside(*args, **kwargs)
                 if result is not NotImplemented:
                     return result
-            return self._run(func, tuple(args), kwargs)
+            return self._run(with_memory(func), tuple(args), kwargs)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if torch.Tag.data_dependent_output in func.tags:

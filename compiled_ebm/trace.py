@@ -38,7 +38,7 @@ __all__ = [
 ALIVE = -1
 """``failed_at`` of a chain that has not failed."""
 
-_EXAMPLES = 8
+_EXAMPLES = 16
 """Positions at which a trace is tried."""
 _TRACE_LOCK = threading.RLock()
 
@@ -211,7 +211,9 @@ def trace(
     state_type = type(transition.init(x, _ZeroTarget()))
     n_state = len(example_state) - 1
     normals_shape = event_shape if transition.noise.normals == 1 else (transition.noise.normals, *event_shape)
-    normals = torch.zeros(normals_shape, dtype=carry_dtype, device=device)
+    # further and further away, for a step downhill may lead to where a mask chooses nothing
+    normals = example * torch.randn(normals_shape, generator=generator, dtype=torch.float64)
+    normals = normals.to(device=device, dtype=carry_dtype)
     uniforms = torch.full((transition.noise.uniforms,), 0.5, dtype=carry_dtype, device=device)
     hyper = [t[0].to(device=device, dtype=carry_dtype) for t in transition.hyper_table(0, 1)]
 

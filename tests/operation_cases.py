@@ -427,6 +427,7 @@ group(
     ("slogdet transposed", lambda x: torch.linalg.slogdet(invertible(x).mT)[1] * x[:, 0, 0], (3, 3)),
     ("det", lambda x: torch.linalg.det(invertible(x)), (3, 3)),
     ("det transposed", lambda x: torch.linalg.det(invertible(x).mT) * 0.1, (2, 4, 4)),
+    ("det of singular matrices", lambda x: torch.linalg.det((x > 0).to(x.dtype)) * x[:, 0, 0], (3, 3)),
     ("det of one", lambda x: torch.linalg.det(invertible(x)).square(), (1, 1)),
     ("inv", lambda x: torch.linalg.inv(invertible(x)).sin(), (3, 3)),
     ("inverse of two", lambda x: torch.inverse(invertible(x)).sin(), (2, 2)),

@@ -1141,13 +1141,55 @@ def test_scripted_modules_are_refused_by_name() -> None:
         build(scripted)
 
 
-def test_autocast_around_a_run_changes_nothing() -> None:
+def test_modules_are_found_however_deep_they_are_nested() -> None:
+    inner = nn.Linear(3, 1)
+    net: nn.Module = inner
+    for _ in range(20):
+        net = nn.Sequential(net)
+    sampler = build(lambda x: net(x).squeeze(-1) + x.square().sum(-1), dtype=torch.float64)
+    before = sampler.run(sampler.init(points()), 0).state.energy
+    inner.bias = nn.Parameter(inner.bias.detach() + 2)
+    assert torch.allclose(sampler.run(sampler.init(points()), 0).state.energy, before + 2)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_a_mask_that_chooses_little_after_a_step_downhill(backend: str) -> None:
+    def energy(x: Tensor) -> Tensor:
+        y = x.clone()
+        mask = y > 0.3
+        y[mask] = y[mask].exp()
+        return y.square().sum(-1) + x.square().sum(-1)
+
+    sampler = ce.build_sampler(energy, ce.Langevin(0.05), (5,), backend=backend)
+    x = torch.randn(16, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(sampler.run(sampler.init(x), 0).state.energy, energy(x))
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_autocast_around_a_build_or_a_run_changes_nothing(backend: str) -> None:
     net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
-    sampler = build(lambda x: net(x).squeeze(-1) + x.square().sum(-1), backend="eager")
+
+    def energy(x: Tensor) -> Tensor:
+        return net(x).squeeze(-1) + x.square().sum(-1)
+
+    sampler = build(energy, backend=backend)
     state = sampler.init(points())
     want = sampler.run(state, 3).state.positions
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(sampler.run(state, 3).state.positions, want)
+        other = build(energy, backend=backend)
+    assert torch.equal(other.run(state, 3).state.positions, want)
+
+
+@pytest.mark.parametrize("backend", ["eager", "fused"])
+def test_forward_mode_makes_zeros_that_torch_keeps_no_memory_for(backend: str) -> None:
+    def energy(x: Tensor) -> Tensor:
+        curvature = torch.func.vmap(torch.func.hessian(lambda row: row.pow(4).sum()))(x)
+        return curvature.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+    sampler = build(energy, backend=backend)
+    found = sampler.run(sampler.init(points()), 0).state.energy
+    assert torch.allclose(found, 12 * points().square().sum(-1))
 
 
 def test_positions_beyond_the_range_of_half_precision_are_told() -> None:

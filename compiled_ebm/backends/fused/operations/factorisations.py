@@ -88,6 +88,8 @@ def _lu(e: Elements, matrix: Value) -> tuple[Value, Value, Value]:
         if k + 1 < n:
             sign = where(e, comparison("eq")(e, place, k), sign, e.pointwise("neg", Kind.REAL, sign))
         pivot = rows[k].moved(rows[k].ids[..., k : k + 1])
+        # zeros stand below a pivot of zero: a singular matrix has factors, and the determinant 0
+        pivot = where(e, comparison("eq")(e, pivot, 0.0), as_value(e, 1.0, Kind.REAL), pivot)
         right = rows[k].moved(rows[k].ids[..., k + 1 :])
         for i in range(k + 1, n):
             factor = e.pointwise("div", Kind.REAL, rows[i].moved(rows[i].ids[..., k : k + 1]), pivot)
