@@ -148,7 +148,7 @@ def test_each_operation_agrees_in_double(group: str) -> None:
 @pytest.fixture
 def loops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every node of more than one element becomes a loop."""
-    monkeypatch.setattr(plan, "SMALL", 1)
+    monkeypatch.setattr("compiled_ebm.backends.fused.groups.UNROLLED_TERMS", 1)
     monkeypatch.setattr(cpp, "plan", functools.partial(plan.plan, straight_line=0, small=1))
 
 

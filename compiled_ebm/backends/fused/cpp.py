@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from compiled_ebm.backends.fused.expressions import COMBINE, EXPRESSIONS, literal, real
 from compiled_ebm.backends.fused.frame import FRAME
+from compiled_ebm.backends.fused.groups import Closing, Loop, Opening, Plan, Product, Section, is_inner_loop, reads
 from compiled_ebm.backends.fused.names import LETTER
-from compiled_ebm.backends.fused.plan import SMALL, Closing, Loop, Opening, Plan, Product, Section, plan
+from compiled_ebm.backends.fused.plan import plan
 from compiled_ebm.backends.fused.program import (
     Dot,
     Ids,
@@ -29,8 +30,9 @@ from compiled_ebm.backends.fused.program import (
     Role,
     TileProgram,
     distinct,
+    is_constant,
 )
-from compiled_ebm.backends.fused.storage import Storage, is_constant, leaves_of, reads
+from compiled_ebm.backends.fused.storage import Storage
 
 __all__ = ["Kernel", "emit"]
 
@@ -376,7 +378,7 @@ class _Emitter:
         inner.open(f"for (long i = 0; i < {group.size}; ++i)")
         for node in group.nodes:
             self._comment(node)
-            if isinstance(node, Reduce) and node.arg.shape[1] > SMALL:
+            if isinstance(node, Reduce) and is_inner_loop(node):
                 inner(f"{node.kind.value} v{node.first} = {self._start(node)};")
                 inner.open(f"for (long k = 0; k < {node.arg.shape[1]}; ++k)")
                 term = self._access(node.arg, "i,k", group, node.kind)
@@ -527,7 +529,7 @@ class _Emitter:
     def _emit_outputs(self) -> None:
         """The new state takes the place of the old one."""
         outputs = self._program.outputs
-        self._replace([(leaf, outputs[k]) for k, leaf in sorted(leaves_of(self._program).items())])
+        self._replace([(leaf, outputs[k]) for k, leaf in sorted(self._program.leaves().items())])
 
     def _replace(self, pairs: list[tuple[Node, Ids]]) -> None:
         """New values take the place of old ones, all at once; where they are parts of the old, through variables."""

@@ -26,6 +26,7 @@ from compiled_ebm.backends.fused.program import (
     Reduce,
     Role,
     distinct,
+    is_constant,
 )
 from compiled_ebm.backends.fused.rewrites import rewritten, rewritten_reduction
 
@@ -285,7 +286,7 @@ class Elements:
     def _is_constant_node(self, index: int) -> bool:
         for node in self.nodes[len(self._constant) : index + 1]:
             operands = node.operands()
-            made = isinstance(node, Literal) or (isinstance(node, Input) and node.role is Role.CONSTANT)
+            made = isinstance(node, Literal) or is_constant(node)
             if isinstance(node, (Pointwise, Reduce, Dot)):
                 made = all(self._constant[o] for ids in operands for o in self._owners(ids))
             self._constant.append(made)
