@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
+from golden_source import check_golden
 from torch import Tensor, nn
 
 import compiled_ebm as ce
@@ -21,8 +20,6 @@ from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.transitions.base import NoiseDraw, Target
 
 pytestmark = pytest.mark.skipif(toolchain.why_unavailable() is not None, reason="needs a C++ compiler")
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def linear(*sizes: int) -> nn.Sequential:
@@ -76,16 +73,8 @@ def build(energy: Any, event: int | tuple[int, ...], transition: Any = None, **o
 
 @pytest.mark.parametrize("name", ENERGIES)
 def test_golden_source(name: str) -> None:
-    """The generated code, as it was when it was last looked at: COMPILED_EBM_GOLDEN=write writes it anew."""
     energy, dim = ENERGIES[name]
-    sampler = build(energy, dim)
-    sampler.build(16)
-    source = re.sub(r"// \S*/(\w+\.py):\d+", r"// \1", sampler.source)
-    file = GOLDEN / f"{name}.cpp"
-    if os.environ.get("COMPILED_EBM_GOLDEN") == "write":
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(source)
-    assert source == file.read_text()
+    check_golden(build(energy, dim), name)
 
 
 def test_the_source_names_the_lines_of_the_energy() -> None:

@@ -19,7 +19,8 @@ from torch import Tensor, fx, nn
 import benchmarks.models as workloads
 import compiled_ebm as ce
 from compiled_ebm import builder, rng
-from compiled_ebm.backends.fused import cpp, lower, plan
+from compiled_ebm.backends.fused import lower, plan
+from compiled_ebm.backends.fused.cpp import emitter
 from compiled_ebm.backends.fused.fold import fold_constants
 from compiled_ebm.backends.fused.lower import lower_step
 from compiled_ebm.backends.fused.program import Role
@@ -148,8 +149,8 @@ def test_each_operation_agrees_in_double(group: str) -> None:
 @pytest.fixture
 def loops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every node of more than one element becomes a loop."""
-    monkeypatch.setattr(plan, "SMALL", 1)
-    monkeypatch.setattr(cpp, "plan", functools.partial(plan.plan, straight_line=0, small=1))
+    monkeypatch.setattr("compiled_ebm.backends.fused.groups.UNROLLED_TERMS", 1)
+    monkeypatch.setattr(emitter, "plan", functools.partial(plan.plan, straight_line=0, small=1))
 
 
 QUICK_LOOPS = ("logic", "reductions")
@@ -388,7 +389,9 @@ def test_random_expressions_compiled(given: list[tuple[Graph, int]], dtype: torc
     operations = [
         Operation(f"{k}: {graph}", functools.partial(evaluate, graph), (size,)) for k, (graph, size) in enumerate(given)
     ]
-    with patch.object(cpp, "plan", plan.plan if straight else functools.partial(plan.plan, straight_line=0, small=1)):
+    with patch.object(
+        emitter, "plan", plan.plan if straight else functools.partial(plan.plan, straight_line=0, small=1)
+    ):
         eager, fused = both(energy_of(operations), (sum(o.numel for o in operations),), dtype=dtype)
         x0 = starts(eager.event_shape[0], dtype)
         found = disagreement(after(fused, x0, 3), after(eager, x0, 3), 1e5 * torch.finfo(dtype).eps).amax((0, 1))

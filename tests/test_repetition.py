@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from cases import same_bits, same_state
+from golden_source import check_golden
 from loop_transitions import GradientState, Leapfrog, Nested, StepSize
 from torch import Tensor, nn
 
@@ -28,8 +26,6 @@ from compiled_ebm.repetition import recorded_once, repeat
 
 needs_compiler = pytest.mark.skipif(toolchain.why_unavailable() is not None, reason="needs a C++ compiler")
 slow = pytest.mark.slow
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def network(*sizes: int) -> Callable[[Tensor], Tensor]:
@@ -340,14 +336,7 @@ def test_the_kernel_is_the_same_for_any_number_of_rounds() -> None:
 @needs_compiler
 @pytest.mark.parametrize(("name", "transition"), [("straight-line", Leapfrog(5)), ("wide-state", Nested(3, 2))])
 def test_golden_source(name: str, transition: Any) -> None:
-    """The generated code, as it was when it was last looked at: COMPILED_EBM_GOLDEN=write writes it anew."""
-    sampler = build(name, transition, "fused")
-    sampler.build(16)
-    source = re.sub(r"// \S*/(\w+\.py):\d+", r"// \1", sampler.source)
-    file = GOLDEN / f"{type(transition).__name__.lower()}-{name}.cpp"
-    if os.environ.get("COMPILED_EBM_GOLDEN") == "write":
-        file.write_text(source)
-    assert source == file.read_text()
+    check_golden(build(name, transition, "fused"), f"{type(transition).__name__.lower()}-{name}")
 
 
 # -- a loop that starts from what the trace knows --------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compiled_ebm.backends.fused.identities import without_work, without_zeros
 from compiled_ebm.backends.fused.program import (
     Carried,
     Carry,
@@ -26,6 +27,7 @@ from compiled_ebm.backends.fused.program import (
     Reduce,
     Role,
     distinct,
+    is_constant,
 )
 from compiled_ebm.backends.fused.rewrites import rewritten, rewritten_reduction
 
@@ -131,8 +133,7 @@ class Elements:
 
     def is_literal(self, value: Value, number: float) -> bool:
         """Whether every element is this literal."""
-        wanted = self._literals.get((value.kind, _key(number)), -1)
-        return bool((value.ids == wanted).all())
+        return bool((value.ids == self._literal_element(number, value.kind)).all())
 
     def is_constant(self, value: Value) -> bool:
         """Whether it depends on captured tensors and literals alone, so that it will be evaluated once a run."""
@@ -147,8 +148,7 @@ class Elements:
         columns = np.stack([b.reshape(-1).numpy() for b in broadcast]) if broadcast[0].numel() else None
         if columns is None:
             return Value(torch.zeros(shape, dtype=torch.int64), kind)
-        result = np.full(columns.shape[1], -1, dtype=np.int64)
-        self._fold(op, args, columns, result)
+        result = without_work(op, args[0].kind, columns, self._literal_element)
         left = np.flatnonzero(result < 0)
         if left.size == columns.shape[1]:
             other = rewritten(self, op, tuple(a.moved(b) for a, b in zip(args, broadcast, strict=True)))
@@ -190,7 +190,7 @@ class Elements:
                 return other
         flat = rows.ids.reshape(-1, terms).numpy()
         if op == "sum" and terms > 1:
-            flat = self._without_zeros(flat, rows.kind)
+            flat = without_zeros(flat, self._literal_element(0.0, rows.kind))
             terms = flat.shape[1]
         if terms <= _CHAIN_TERMS:
             chained = self._chain(op, kind, flat)
@@ -278,6 +278,10 @@ class Elements:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
+    def _literal_element(self, number: float, kind: Kind) -> int:
+        """The element that is this literal; one that there is not, if none is."""
+        return self._literals.get((kind, _key(number)), -1)
+
     def _owners(self, ids: Ids) -> list[int]:
         """Which nodes the elements are of."""
         return list(distinct(np.searchsorted(self._firsts, ids.reshape(-1), side="right") - 1).tolist())
@@ -285,7 +289,7 @@ class Elements:
     def _is_constant_node(self, index: int) -> bool:
         for node in self.nodes[len(self._constant) : index + 1]:
             operands = node.operands()
-            made = isinstance(node, Literal) or (isinstance(node, Input) and node.role is Role.CONSTANT)
+            made = isinstance(node, Literal) or is_constant(node)
             if isinstance(node, (Pointwise, Reduce, Dot)):
                 made = all(self._constant[o] for ids in operands for o in self._owners(ids))
             self._constant.append(made)
@@ -307,52 +311,6 @@ class Elements:
             self._add(node)
             self._seen[key] = node
         return self._seen[key]
-
-    def _fold(self, op: str, args: tuple[Value, ...], columns: Ids, result: Ids) -> None:
-        """Elements that need no work: sums with 0, products with 1, selections by a known mask."""
-        kind = args[0].kind
-        if op in ("add", "iadd"):
-            zero = self._literals.get((kind, 0.0), -2)
-            result[columns[0] == zero] = columns[1][columns[0] == zero]
-            result[columns[1] == zero] = columns[0][columns[1] == zero]
-        elif op in ("sub", "isub"):
-            zero = self._literals.get((kind, 0.0), -2)
-            result[columns[1] == zero] = columns[0][columns[1] == zero]
-        elif op in ("mul", "imul"):
-            one = self._literals.get((kind, 1.0), -2)
-            result[columns[0] == one] = columns[1][columns[0] == one]
-            result[columns[1] == one] = columns[0][columns[1] == one]
-        elif op == "div":
-            one = self._literals.get((kind, 1.0), -2)
-            result[columns[1] == one] = columns[0][columns[1] == one]
-        elif op in ("rsel", "isel", "msel"):
-            true, false = (self._literals.get((Kind.MASK, v), -2) for v in (1.0, 0.0))
-            result[columns[0] == true] = columns[1][columns[0] == true]
-            result[columns[0] == false] = columns[2][columns[0] == false]
-            same = columns[1] == columns[2]
-            result[same] = columns[1][same]
-        elif op in ("mand", "mor"):
-            true, false = (self._literals.get((Kind.MASK, v), -2) for v in (1.0, 0.0))
-            neutral, absorbing = (true, false) if op == "mand" else (false, true)
-            for a, b in ((0, 1), (1, 0)):
-                result[columns[a] == neutral] = columns[b][columns[a] == neutral]
-                result[columns[a] == absorbing] = absorbing
-        elif op == "mnot":
-            true, false = (self._literals.get((Kind.MASK, v), -2) for v in (1.0, 0.0))
-            if true >= 0 and false >= 0:
-                result[columns[0] == true] = false
-                result[columns[0] == false] = true
-
-    def _without_zeros(self, rows: Ids, kind: Kind) -> Ids:
-        """Rows with their literal zeros moved to the end, and columns of nothing but zeros dropped."""
-        zero = self._literals.get((kind, 0.0), -2)
-        is_zero = rows == zero
-        if not is_zero.any():
-            return rows
-        order = np.argsort(is_zero, axis=1, kind="stable")
-        packed = np.take_along_axis(rows, order, axis=1)
-        keep = max(1, int((~is_zero).sum(axis=1).max()))
-        return np.ascontiguousarray(packed[:, :keep])
 
     def _chain(self, op: str, kind: Kind, rows: Ids) -> Value:
         combine = _COMBINE[op]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from importlib import resources
 
 from compiled_ebm.backends.fused.program import Kind
 
-__all__ = ["EXPRESSIONS", "lanes_header", "literal", "real"]
+__all__ = ["COMBINE", "EXPRESSIONS", "combined", "lanes_header", "literal", "real", "start"]
 
 EXPRESSIONS: dict[str, str] = {
     "add": "{0} + {1}",
@@ -57,6 +58,26 @@ COMBINE = {
     ("any", Kind.MASK): "mor({0}, {1})",
 }
 """How a reduction takes in one more term."""
+
+_START = {
+    Kind.REAL: {"sum": "0", "prod": "1", "max": "-(real)__builtin_inf()", "min": "(real)__builtin_inf()"},
+    Kind.INT: {"sum": "0", "prod": "1", "max": "(-0x7fffffffffffffffLL - 1)", "min": "0x7fffffffffffffffLL"},
+    Kind.MASK: {"all": "1", "any": "0"},
+}
+_SET = {Kind.REAL: "rset", Kind.INT: "iset", Kind.MASK: "mset"}
+
+
+def start(op: str, kind: Kind) -> str:
+    """What a reduction has before its first term."""
+    return f"{_SET[kind]}({_START[kind][op]})"
+
+
+def combined(op: str, kind: Kind, terms: Sequence[str]) -> str:
+    """A reduction of few terms as one expression."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = COMBINE[op, kind].format(f"({total})" if " " in total else total, term)
+    return total
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from compiled_ebm.backends.fused.program import (
     Role,
     TileProgram,
     distinct,
+    is_constant,
 )
 from compiled_ebm.backends.fused.reference import interpret
 
@@ -50,7 +51,7 @@ class Folded:
 def fold_constants(program: TileProgram, n_constants: int) -> Folded:
     """Split off the nodes all of whose operands are constants, literals or such nodes."""
     owner = program.owner()
-    known = [isinstance(n, Literal) or (isinstance(n, Input) and n.role is Role.CONSTANT) for n in program.nodes]
+    known = [isinstance(n, Literal) or is_constant(n) for n in program.nodes]
     folded: list[int] = []
     for i, node in enumerate(program.nodes):
         operands = node.operands()

@@ -395,7 +395,6 @@ LANES_INLINE R horner(R x, const real (&c)[N]) {
 LANES_INLINE R r_abs(R a) { return (R)((M)a & ~wset(SIGN)); }
 LANES_INLINE R r_neg(R a) { return (R)((M)a ^ wset(SIGN)); }
 LANES_INLINE R r_copysign(R a, R b) { return (R)(((M)a & ~wset(SIGN)) | ((M)b & wset(SIGN))); }
-LANES_INLINE R r_recip(R a) { return rset(1) / a; }
 
 LANES_INLINE R r_sqrt(R a) {
     R y;

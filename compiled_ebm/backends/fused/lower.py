@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from compiled_ebm.backends.fused.elements import Elements, Value, kind_of
 from compiled_ebm.backends.fused.names import input_names
 from compiled_ebm.backends.fused.operations import MOVES, ROWS, Unsupported, as_value
-from compiled_ebm.backends.fused.program import Close, Input, Kind, Node, Open, Role, TileProgram, is_transpose
+from compiled_ebm.backends.fused.program import Kind, Role, TileProgram, is_transpose
+from compiled_ebm.backends.fused.pruning import pruned
 from compiled_ebm.backends.fused.quadratics import merge_products
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.loopgraph import Rounds, loop_of
@@ -114,7 +114,7 @@ def _lower(
     lowering = _Lowering(elements, constants, firsts)
     outputs = [as_value(elements, out).ids.reshape(-1).numpy() for out in lowering.run(_recording(body), inputs)]
     return TileProgram(
-        nodes=tuple(_live(merge_products(_live(elements.nodes, outputs), outputs), outputs)),
+        nodes=tuple(pruned(merge_products(pruned(elements.nodes, outputs), outputs), outputs)),
         outputs=tuple(np.ascontiguousarray(ids) for ids in outputs),
         real_bits=64 if any(_is_double(node) for node in body.graph.nodes) else 32,
         frozen=tuple(lowering.frozen.items()),
@@ -307,36 +307,3 @@ _INDEX_ARGUMENTS: dict[Any, tuple[int, ...]] = {
 
 _BY_LAYOUT = (aten._linalg_det.default, aten._linalg_slogdet.default)
 """Whose further results depend on how the first operand lies in memory."""
-
-
-def _live(nodes: Sequence[Node], outputs: Sequence[NDArray[np.int64]]) -> list[Node]:
-    """The nodes that the outputs need, and every state leaf and the like that is one of them."""
-    total = max((node.first + node.size for node in nodes), default=0)
-    needed = np.zeros(total, dtype=bool)
-    for ids in outputs:
-        needed[ids] = True
-
-    def wanted(node: Node) -> bool:
-        always = isinstance(node, Input) and node.role in (Role.STATE, Role.FAILED)
-        return always or bool(needed[node.first : node.first + node.size].any())
-
-    has_loops = any(isinstance(node, Open) for node in nodes)
-    while True:
-        before = needed.sum()
-        for node in reversed(nodes):
-            if wanted(node):
-                for operand in node.operands():
-                    needed[operand.reshape(-1)] = True
-        if not has_loops or needed.sum() == before:  # what a carry needs is made after it: one look may not do
-            break
-    kept: list[Node] = []
-    closed: dict[Open, Close] = {}
-    for node in reversed(nodes):
-        if isinstance(node, Close):
-            carries = tuple(carry for carry in node.carries if wanted(carry))
-            if carries:
-                kept.append(replace(node, carries=carries))
-                closed[node.opened] = node
-        elif node in closed if isinstance(node, Open) else wanted(node):
-            kept.append(node)
-    return kept[::-1]

@@ -11,8 +11,19 @@ into it or out of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from compiled_ebm.backends.fused.groups import (
+    Closing,
+    Draw,
+    Group,
+    Loop,
+    Opening,
+    Plan,
+    Product,
+    RowReduce,
+    Section,
+    is_inner_loop,
+)
 from compiled_ebm.backends.fused.program import (
     Carried,
     Carry,
@@ -30,9 +41,9 @@ from compiled_ebm.backends.fused.program import (
     distinct,
 )
 
-__all__ = ["LONG_OPERATIONS", "Closing", "Draw", "Loop", "Opening", "Plan", "Product", "RowReduce", "Section", "plan"]
+__all__ = ["LONG_OPERATIONS", "plan"]
 
-STRAIGHT_LINE = 1500
+_STRAIGHT_LINE = 1500
 """Statements of a program that has no loops at all: what a compiler takes in a fraction of a second."""
 _CARRIED = 8
 """Statements that an element of the state or of a carry costs: it is loaded, stored, kept, and alive all the while."""
@@ -42,97 +53,20 @@ LONG_OPERATIONS = frozenset(
     "erfinv ndtri sigmoid softplus log1p_unit lgamma digamma trigamma pow atan2 fmod remainder hypot".split()
 )
 """Operations that are some twenty statements each once they are inlined."""
-SMALL = 16
+_SMALL = 16
 """Elements of a node whose elements are single statements in any program."""
 
 
-@dataclass(eq=False)
-class Section:
-    """Elements computed by a statement each."""
-
-    nodes: list[Node] = field(default_factory=list)
-
-
-@dataclass(frozen=True, eq=False)
-class RowReduce:
-    """One row of a :class:`Reduce` of few rows, summed up in the loop that makes its terms."""
-
-    node: Reduce
-    row: int
-
-
-@dataclass(eq=False)
-class Loop:
-    """``size`` rounds; round i makes element i of every node in it."""
-
-    size: int
-    nodes: list[Pointwise | Reduce] = field(default_factory=list)
-    row_reduces: list[RowReduce] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class Product:
-    """A matrix product by a kernel that keeps a block of results in registers."""
-
-    node: Dot
-
-
-@dataclass(eq=False)
-class Draw:
-    """The step's normals or uniforms, in memory."""
-
-    node: Input
-
-
-@dataclass(eq=False)
-class Opening:
-    """A repetition begins: its carries get what they start with."""
-
-    node: Open
-    carries: list[Carry] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class Closing:
-    """A round ends: its carries get their new values; after the last, they are what the loop gives."""
-
-    node: Close
-    results: list[Carried] = field(default_factory=list)
-
-
-Group = Section | Loop | Product | Draw | Opening | Closing
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Groups in the order in which they run.
-
-    Args:
-        groups: What to do.
-        statements: Elements, terms and factors in all, long operations counted as what they are.
-        single: Those of them that no loop holds.
-        straight_line: Whether everything is single statements.
-        wide: By node index, whether its elements live in memory or in a loop, not in variables of their own.
-    """
-
-    groups: tuple[Group, ...]
-    statements: int
-    single: int
-    straight_line: bool
-    wide: tuple[bool, ...]
-
-
-def plan(program: TileProgram, straight_line: int = STRAIGHT_LINE, small: int = SMALL) -> Plan:
+def plan(program: TileProgram, straight_line: int = _STRAIGHT_LINE, small: int = _SMALL) -> Plan:
     """Put every node into a group."""
     nodes = program.nodes
-    statements = sum(_statements(node) for node in nodes)
-    flat = statements <= straight_line
+    flat = sum(_statements(node) for node in nodes) <= straight_line
     wide = tuple(not flat and _is_wide(node, small) for node in nodes)
     planner = _Planner(program, wide, flat)
     for index, node in enumerate(nodes):
         planner.place(index, node)
     single = sum(_statements(node) for group in planner.groups if isinstance(group, Section) for node in group.nodes)
-    return Plan(tuple(planner.groups), statements, single, flat, wide)
+    return Plan(tuple(planner.groups), single, flat, wide)
 
 
 def _statements(node: Node) -> int:
@@ -177,7 +111,7 @@ class _Planner:
             pass
         elif isinstance(node, Dot) and not self._flat:
             self._group_of[index] = self._append(Product(node))
-        elif isinstance(node, Reduce) and not self._wide[index] and not self._flat and node.arg.shape[1] > SMALL:
+        elif isinstance(node, Reduce) and not self._wide[index] and not self._flat and is_inner_loop(node):
             self._group_of[index] = max(
                 self._loop(node.arg.shape[1], [node.arg[row]], RowReduce(node, row)) for row in range(node.size)
             )
@@ -186,10 +120,10 @@ class _Planner:
             operands = list(node.operands())
             after = 0
             if isinstance(node, Reduce):
-                if node.arg.shape[1] <= SMALL:
-                    operands = list(node.arg.T)
-                else:
+                if is_inner_loop(node):
                     after, operands = self._finished(node.arg), []
+                else:
+                    operands = list(node.arg.T)
             self._group_of[index] = self._loop(node.size, operands, node, after)
         else:
             self._group_of[index] = self._section(node)

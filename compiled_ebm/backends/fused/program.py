@@ -30,6 +30,7 @@ __all__ = [
     "Role",
     "TileProgram",
     "distinct",
+    "is_constant",
     "is_transpose",
 ]
 
@@ -197,6 +198,13 @@ class TileProgram:
         """The inputs that are read, in the order of their elements."""
         return [node for node in self.nodes if isinstance(node, Input)]
 
+    def leaves(self) -> dict[int, Input]:
+        """The input that output number k is the next value of."""
+        states = {n.position: n for n in self.inputs() if n.role is Role.STATE}
+        failed = [n for n in self.inputs() if n.role is Role.FAILED]
+        last = len(self.outputs) - 1
+        return {**states, **({last: failed[0]} if failed else {})}
+
     def owner(self) -> Ids:
         """For every element number the index in ``nodes`` of its node."""
         total = max(node.first + node.size for node in self.nodes)
@@ -204,6 +212,11 @@ class TileProgram:
         for i, node in enumerate(self.nodes):
             owner[node.first : node.first + node.size] = i
         return owner
+
+
+def is_constant(node: Node) -> bool:
+    """Whether it is a captured tensor or made of such before the launch: all chains share it, and every step."""
+    return isinstance(node, Input) and node.role is Role.CONSTANT
 
 
 def is_transpose(matrix: Tensor, other: Tensor) -> bool:

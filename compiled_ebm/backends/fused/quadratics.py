@@ -13,15 +13,14 @@ from compiled_ebm.backends.fused.program import (
     Close,
     Dot,
     Ids,
-    Input,
     Kind,
     Literal,
     Node,
     Open,
     Pointwise,
     Reduce,
-    Role,
     distinct,
+    is_constant,
 )
 
 __all__ = ["merge_products"]
@@ -104,7 +103,7 @@ class _Form:
 
     def _is_constant(self, ids: Ids) -> bool:
         node = self._node(ids)
-        return isinstance(node, Input) and node.role is Role.CONSTANT
+        return node is not None and is_constant(node)
 
     def _users(self, made: Node) -> Iterator[Node]:
         for node in self.nodes:

@@ -6,7 +6,19 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from compiled_ebm.backends.fused.plan import SMALL, Closing, Draw, Group, Loop, Opening, Plan, Product, Section
+from compiled_ebm.backends.fused.groups import (
+    Closing,
+    Group,
+    Loop,
+    Opening,
+    Plan,
+    Product,
+    Section,
+    makers,
+    reads,
+    stretches,
+)
+from compiled_ebm.backends.fused.liveness import last_readers
 from compiled_ebm.backends.fused.program import (
     Carried,
     Carry,
@@ -16,14 +28,13 @@ from compiled_ebm.backends.fused.program import (
     Kind,
     Literal,
     Node,
-    Reduce,
     Role,
     TileProgram,
     distinct,
+    is_constant,
 )
-from compiled_ebm.backends.fused.repetition import extend_lives, stretches
 
-__all__ = ["Storage", "is_constant", "leaves_of", "reads"]
+__all__ = ["Storage"]
 
 _PAGE, _SKEW = 64, 9
 """Vectors of 64 bytes in 4096 bytes, and how far beyond a multiple of it the next buffer begins."""
@@ -43,7 +54,7 @@ class Storage:
         self._plan = planned
         self._wide = planned.wide
         self._owner = program.owner()
-        self.group_of = _groups_of(program, planned)
+        self.group_of = makers(program, planned)
         self.size = {Kind.REAL: 0, Kind.INT: 0}
         """Vectors of reals (masks among them), and of int64."""
         self.slots: dict[int, int] = {}
@@ -93,16 +104,7 @@ class Storage:
 
     def _allocate(self) -> None:
         """Give every stored node a place: state first, then the rest, each place free again after its last reader."""
-        last: dict[int, int] = {}
-        for g, group in enumerate(self._plan.groups):
-            for ids, _ in reads(group):
-                for o in distinct(self._owner[ids.reshape(-1)]).tolist():
-                    last[o] = g
-        end = len(self._plan.groups)
-        for ids in self._program.outputs:
-            for o in distinct(self._owner[ids]).tolist():
-                last[o] = end
-        extend_lives(self._nodes, self._owner, self._plan, self.group_of, last)
+        last, end = last_readers(self._program, self._plan, self.group_of), len(self._plan.groups)
         free: dict[Kind, list[tuple[int, int]]] = {Kind.REAL: [], Kind.INT: []}
         for i, node in enumerate(self._nodes):
             if i in self.stored and isinstance(node, Input):
@@ -146,7 +148,7 @@ class Storage:
     def _in_place(self) -> dict[int, int]:
         """Results that may be written over the state that they replace: nothing reads that state afterwards."""
         groups, outputs = self._plan.groups, self._program.outputs
-        leaves = leaves_of(self._program)
+        leaves = self._program.leaves()
         found = self._replacing([(leaf, outputs[k]) for k, leaf in leaves.items()], outputs, 0, len(groups))
         for first, stop in stretches(self._plan):
             carries = groups[first].carries  # type: ignore[union-attr]
@@ -240,55 +242,3 @@ class Storage:
 
 def _space(kind: Kind) -> Kind:
     return Kind.INT if kind is Kind.INT else Kind.REAL
-
-
-def is_constant(node: Node) -> bool:
-    return isinstance(node, Input) and node.role is Role.CONSTANT
-
-
-def reads(group: Group) -> list[tuple[Ids, int | None]]:
-    """What a group reads, and for operands of loops the loop's size."""
-    if isinstance(group, Section):
-        return [(ids, None) for node in group.nodes for ids in node.operands()]
-    if isinstance(group, Product):
-        return [(group.node.left, None), (group.node.right, None)]
-    if isinstance(group, Draw):
-        return []
-    if isinstance(group, Opening):
-        return [(carry.start, None) for carry in group.carries]
-    if isinstance(group, Closing):
-        return [(carry.next, None) for carry in group.node.carries]
-    found: list[tuple[Ids, int | None]] = []
-    for node in group.nodes:
-        if isinstance(node, Reduce) and node.arg.shape[1] > SMALL:
-            found.append((node.arg, None))
-        elif isinstance(node, Reduce):
-            found += [(column, group.size) for column in node.arg.T]
-        else:
-            found += [(a, group.size) for a in node.args]
-    return found + [(r.node.arg[r.row], group.size) for r in group.row_reduces]
-
-
-def _groups_of(program: TileProgram, planned: Plan) -> dict[int, Group]:
-    owner = program.owner()
-    found: dict[int, Group] = {}
-    for group in planned.groups:
-        for node in _made(group):
-            found[int(owner[node.first])] = group
-    return found
-
-
-def _made(group: Group) -> Sequence[Node]:
-    if isinstance(group, (Section, Loop)):
-        return group.nodes
-    if isinstance(group, Opening):
-        return group.carries
-    return group.results if isinstance(group, Closing) else [group.node]
-
-
-def leaves_of(program: TileProgram) -> dict[int, Input]:
-    """The input that output number k is the next value of."""
-    states = {n.position: n for n in program.inputs() if n.role is Role.STATE}
-    failed = [n for n in program.inputs() if n.role is Role.FAILED]
-    last = len(program.outputs) - 1
-    return {**states, **({last: failed[0]} if failed else {})}
