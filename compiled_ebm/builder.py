@@ -157,7 +157,7 @@ class _Builds:
         self._history: list[str] = []
         self.count = 0
         self.seconds = 0.0
-        self._skipped: dict[str, str] = {}
+        self.passed_over: dict[str, str] = {}
         """Backends that ``auto`` has passed over, and why."""
         self._chosen: Choice | None = None
         """Between two that can run the energy; made once, so that a chain is the same in any batch."""
@@ -176,21 +176,21 @@ class _Builds:
                 raise BackendUnavailableError(f"backend={self._asked!r}: {reason}; or use backend='eager'")
             return self._asked
         for name in [*([self._chosen.backend] if self._chosen else []), *BACKENDS]:
-            if name in self._skipped:
+            if name in self.passed_over:
                 continue
             reason = BACKENDS[name].why_unavailable(self._device)
             if reason is None:
                 return name
-            self._skipped[name] = reason
+            self.passed_over[name] = reason
         raise BackendUnavailableError(self._not_these())
 
     def _not_these(self) -> str:
-        return "; ".join(f"not {name}: {reason}" for name, reason in self._skipped.items())
+        return "; ".join(f"not {name}: {reason}" for name, reason in self.passed_over.items())
 
     def _why(self) -> str:
         if self._asked != "auto":
             return "asked for"
-        reasons = [self._not_these()] if self._skipped else []
+        reasons = [self._not_these()] if self.passed_over else []
         reasons += [self._chosen.why] if self._chosen else []
         return f"auto; {'; '.join(reasons)}" if reasons else "auto: the first that runs here"
 
@@ -304,7 +304,7 @@ class _Builds:
         except UnsupportedEnergyError as error:
             if self._asked != "auto":
                 raise
-            self._skipped[self._backend] = str(error)
+            self.passed_over[self._backend] = str(error)
             name = self._choose()
             return self._go_on(program, BACKENDS[name].compile(program, self._energy), name)
         return launch

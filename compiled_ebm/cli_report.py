@@ -93,7 +93,7 @@ def print_report(sampler: Sampler, result: RunResult, trace_seconds: float, file
         "chains": f"{stats.n_chains:,}",
         "steps": f"{stats.n_steps:,}",
         "device": f"{device} ({about})",
-        "backend": sampler.backend,
+        "backend": "; ".join([sampler.backend, *(f"not {name}: {why}" for name, why in sampler.passed_over.items())]),
         "build": f"{trace_seconds + stats.build_seconds:.2f} s",
         "run": f"{stats.run_seconds:.3g} s",
         "chain-steps/s": f"{stats.chain_steps_per_second:.3g}",

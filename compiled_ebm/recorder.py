@@ -249,8 +249,11 @@ def _is_composite(op: Any) -> bool:
 def core_decomposition(op: Any) -> Callable[..., Any] | None:
     """What an operation is in terms of the core ATen set; None if it belongs to it.
 
-    As ``torch._decomp.core_aten_decompositions()``, which goes through every operation there is, for one.
+    As ``torch._decomp.core_aten_decompositions()``, which goes through every operation there is, for one. ``linspace``
+    stays torch's own, whose rounding its decomposition does not have.
     """
+    if op is _aten.linspace.default:
+        return None
     found: Callable[..., Any] | None = _core_table().get(op)
     unsafe = op is _aten.native_batch_norm.default or torch.Tag.maybe_aliasing_or_mutating in op.tags
     if found is None and _is_composite(op) and not unsafe:

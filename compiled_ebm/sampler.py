@@ -61,6 +61,10 @@ class Builds(Protocol):
         """The backend in use."""
 
     @property
+    def passed_over(self) -> dict[str, str]:
+        """Backends that ``auto`` has passed over, and why."""
+
+    @property
     def seconds(self) -> float:
         """Spent building so far."""
 
@@ -354,6 +358,11 @@ class Sampler:
     def backend(self) -> str:
         """The backend in use: what ``auto`` chose, or what was asked for."""
         return self._builds.backend
+
+    @property
+    def passed_over(self) -> dict[str, str]:
+        """Backends that ``auto`` has passed over, and why; empty where one was asked for."""
+        return dict(self._builds.passed_over)
 
     def explain(self) -> str:
         """Which backend and why, what is compiled, how often and how long it was built."""

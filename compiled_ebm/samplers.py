@@ -172,7 +172,7 @@ class LangevinDynamics(nn.Module):
             dim: Event size or shape, needed where x is None.
             n_steps: Steps, >= 0.
             n_samples: Chains, where x is None.
-            thin: Keep every thin-th step, 1 <= thin <= n_steps.
+            thin: Keep every thin-th step, >= 1; beyond n_steps none.
             return_trajectory: Return all kept positions ``[n_samples, n_steps // thin, *event]``.
             return_diagnostics: Also return ``mean`` and ``var`` ``[n_kept, *event]`` and ``energy`` ``[n_kept]``.
             reset_schedulers: Start schedules at step 0; False goes on where the last call ended.
@@ -190,7 +190,7 @@ class LangevinDynamics(nn.Module):
         n_steps = checked_int("n_steps", n_steps, 0, (1 << 32) - 1)
         if isinstance(thin, int) and thin < 1:
             raise ValueError(f"thin must be >= 1, got {thin}; thin=1 keeps every step")
-        thin = checked_int("thin", thin, 1, max(1, n_steps))
+        thin = checked_int("thin", thin, 1, (1 << 32) - 1)
         kwargs = _merged(model_kwargs, y)
         if reset_schedulers:
             self.reset_schedulers()
@@ -207,12 +207,13 @@ class LangevinDynamics(nn.Module):
             if return_diagnostics:
                 diagnostics = StepDiagnostics(sampler.dtype)
                 collectors.append(diagnostics)
+            keeps = bool(collectors) and thin <= max(1, n_steps)  # else nothing is kept, as in TorchEBM
             result = sampler.run(
                 state,
                 n_steps,
-                thin if collectors else None,
+                thin if keeps else None,
                 model_kwargs=kwargs,
-                collector=Tee(*collectors) if collectors else None,
+                collector=Tee(*collectors) if keeps else None,
             )
         self._sampled.add(event)
         self._steps_done += result.stats.n_steps

@@ -286,6 +286,19 @@ def test_a_chain_outside_a_support_fails_alone(backend: str, monkeypatch: pytest
     assert torch.distributions.Distribution._validate_args
 
 
+def test_tensors_of_numbers_are_rounded_as_torch_rounds_them() -> None:
+    """The decomposition of linspace differs in the last places of float32, which float64 would show."""
+
+    def energy(x: Tensor) -> Tensor:
+        return (torch.linspace(-1, 1, 20) * x).sin().sum(-1) + (torch.logspace(-1, 1, 20) * x).cos().sum(-1)
+
+    samplers = [
+        ce.build_sampler(energy, ce.Langevin(0.01), 20, dtype=torch.float64, backend=b) for b in ("eager", "fused")
+    ]
+    ours, theirs = (s.run(s.init(n_chains=8, seed=1), 3).state for s in samplers)
+    assert torch.allclose(ours.positions, theirs.positions, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("backend", ["eager", "fused"])
 def test_one_hot_labels_of_chains(backend: str) -> None:
     labels, weights = torch.arange(16) % 3, torch.arange(9.0).reshape(3, 3)
