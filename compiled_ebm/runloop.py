@@ -18,7 +18,6 @@ from compiled_ebm.draws.memory import Collector
 __all__ = ["MAX_LAUNCH_STEPS", "advance"]
 
 _LAUNCH_SECONDS = 0.1
-_FIRST_LAUNCH_STEPS = 8
 MAX_LAUNCH_STEPS = 1 << 16
 _KEEP_BYTES = 64 << 20
 """Bytes of kept draws that one launch may hold before they are handed on."""
@@ -81,7 +80,7 @@ def advance(
         Steps done (fewer than asked after Ctrl-C) and launches made.
     """
     done = n_launches = 0
-    wanted = _FIRST_LAUNCH_STEPS
+    wanted = launch.first_steps(n_chains)
     with _deferred_interrupt() as interrupt:
         while done < n_steps and not interrupt.requested:
             count = min(wanted, n_steps - done, MAX_LAUNCH_STEPS)

@@ -7,8 +7,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-__all__ = ["Chains", "Keep", "Launch", "ROW_QUANTUM", "round_up"]
+__all__ = ["FEW_STEPS", "Chains", "Keep", "Launch", "ROW_QUANTUM", "round_up"]
 
+FEW_STEPS = 8
+"""Of the first launch of a run whose speed is not known yet."""
 ROW_QUANTUM = 16
 """Chains are padded to a multiple of this: below 16 rows BLAS takes other code paths, whose last bits differ."""
 
@@ -83,6 +85,9 @@ class Launch(Protocol):
 
     def working_bytes(self, n_chains: int) -> tuple[int, int]:
         """Memory beyond the buffers that a step needs: bytes per chain, and bytes in all."""
+
+    def first_steps(self, n_chains: int) -> int:
+        """How long a run's first launch is: ``FEW_STEPS`` where nothing is known of the speed, else some 50 ms."""
 
     def prepare(self, chains: Chains) -> float:
         """Compile for these buffers, if that is still to do; the seconds it took."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
+from compiled_ebm.backends.base import FEW_STEPS, ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_step, noise_buffers, step_inputs
 from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.inductor import compile_graph
@@ -62,6 +62,10 @@ class CudaGraphLaunch:
     def working_bytes(self, n_chains: int) -> tuple[int, int]:
         """Every chain's intermediate values are alive at once, and its state stands in the static buffers too."""
         return 2 * self._program.bytes_per_chain(), 0
+
+    def first_steps(self, n_chains: int) -> int:
+        """The first launch shows how fast it is."""
+        return FEW_STEPS
 
     def prepare(self, chains: Chains) -> float:
         """Compile and capture for this number of rows, if that is still to do."""

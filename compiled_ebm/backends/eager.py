@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from compiled_ebm import captures
-from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
+from compiled_ebm.backends.base import FEW_STEPS, ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.noise import draw_noise
 from compiled_ebm.products import ChainProducts, has_products
 from compiled_ebm.target import BatchTarget, Energy
@@ -92,6 +92,10 @@ class EagerLaunch:
     def working_bytes(self, n_chains: int) -> tuple[int, int]:
         """Every chain's intermediate values are alive at once."""
         return self._program.bytes_per_chain(), 0
+
+    def first_steps(self, n_chains: int) -> int:
+        """The first launch shows how fast it is."""
+        return FEW_STEPS
 
     def prepare(self, chains: Chains) -> float:
         """Nothing to compile."""

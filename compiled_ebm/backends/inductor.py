@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 from torch.distributions import Distribution
 
-from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
+from compiled_ebm.backends.base import FEW_STEPS, ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_step, noise_buffers, step_inputs
 from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.regions import with_regions
@@ -190,6 +190,10 @@ class CpuLaunch:
     def _noise_steps(self, tile: int) -> int:
         numbers = tile * self._program.event_numel * max(1, self._program.transition.noise.normals)
         return max(1, min(_NOISE_STEPS, _NOISE_NUMBERS // numbers))
+
+    def first_steps(self, n_chains: int) -> int:
+        """The first launch shows how fast it is."""
+        return FEW_STEPS
 
     def prepare(self, chains: Chains) -> float:
         """Compile the tile that these buffers are made of, if it is not."""

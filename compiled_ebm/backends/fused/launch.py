@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from compiled_ebm.backends.base import ROW_QUANTUM, Chains, Keep, round_up
+from compiled_ebm.backends.base import FEW_STEPS, ROW_QUANTUM, Chains, Keep, round_up
 from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.fused import toolchain
 from compiled_ebm.backends.fused.cost import as_time, machine_rates
@@ -21,6 +21,8 @@ from compiled_ebm.garbage import collection_paused
 from compiled_ebm.trace import ChainProgram
 
 __all__ = ["FusedCpuLaunch", "compile", "why_unavailable"]
+
+_FIRST_SECONDS = 0.05
 
 
 def compile(program: ChainProgram) -> FusedCpuLaunch:
@@ -53,6 +55,11 @@ class FusedCpuLaunch:
     def working_bytes(self, n_chains: int) -> tuple[int, int]:
         """A thread's scratch buffer stays in cache, whatever the number of chains."""
         return 0, 0
+
+    def first_steps(self, n_chains: int) -> int:
+        """Fifty milliseconds' worth by the operations: waking threads for short launches costs more than it brings."""
+        step_seconds = 1e-9 * self._step.cost.rough_ns() * n_chains / torch.get_num_threads()
+        return max(FEW_STEPS, int(_FIRST_SECONDS / max(step_seconds, 1e-9)))
 
     def prepare(self, chains: Chains) -> float:
         """Generate and compile, once for any number of chains; both kernels side by side."""
