@@ -28,7 +28,7 @@ ONCE void give_int(long long* p, long stride, I v) {
 }
 
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept
+// chains whose draws are kept; then the rounds of each repetition
 extern "C" __attribute__((visibility("default"))) void chain_loop(
     const long long* numbers, void* const* arrays, const long long* ids, long long* next, const real* hyper,
     real* keep_x, real* keep_energy, void* scratch) {
@@ -154,7 +154,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 const R e48 = e45 + e46;
                 const R e47 = e44 * e44;
                 const R e49 = e48 + e47;
-                // the state for the next step
+                // the carry for the next round
                 const R n_q16 = e35;
                 const R n_q17 = e36;
                 const R n_q18 = e37;

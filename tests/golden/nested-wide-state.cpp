@@ -28,7 +28,7 @@ ONCE void give_int(long long* p, long stride, I v) {
 }
 
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept
+// chains whose draws are kept; then the rounds of each repetition
 extern "C" __attribute__((visibility("default"))) void chain_loop(
     const long long* numbers, void* const* arrays, const long long* ids, long long* next, const real* hyper,
     real* keep_x, real* keep_energy, void* scratch) {
@@ -150,7 +150,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                         const R v1973 = at[365 + i] - v1933;
                         at[365 + i] = v1973;
                     }
-                    // the state for the next step
+                    // the carry for the next round
                     const R n_q1554 = e2013;
                     q1554 = n_q1554;
                 }
@@ -167,7 +167,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                     const R v2140 = at[365 + i] + v2100;
                     at[365 + i] = v2140;
                 }
-                // the state for the next step
+                // the carry for the next round
                 const I n_q1512 = e2098;
                 const M n_q1513 = e2180;
                 for (long i = 0; i < 40; ++i) {

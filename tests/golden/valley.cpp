@@ -28,7 +28,7 @@ ONCE void give_int(long long* p, long stride, I v) {
 }
 
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept
+// chains whose draws are kept; then the rounds of each repetition
 extern "C" __attribute__((visibility("default"))) void chain_loop(
     const long long* numbers, void* const* arrays, const long long* ids, long long* next, const real* hyper,
     real* keep_x, real* keep_energy, void* scratch) {

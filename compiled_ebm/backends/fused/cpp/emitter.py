@@ -72,7 +72,11 @@ def emit(program: TileProgram) -> Kernel:
             emit_closing(step, group)
         else:
             emit_draw(step, group.node)
-    replace(step, [(leaf, program.outputs[k]) for k, leaf in sorted(program.leaves().items())])
+    replace(
+        step,
+        [(leaf, program.outputs[k]) for k, leaf in sorted(program.leaves().items())],
+        "the state for the next step",
+    )
     return Kernel(
         source=assemble(step),  # first: it notes which constants are read
         plan=step.plan,

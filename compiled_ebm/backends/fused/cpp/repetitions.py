@@ -32,7 +32,7 @@ def emit_opening(step: Step, group: Opening) -> None:
 
 def emit_closing(step: Step, group: Closing) -> None:
     """The carries take their new values, and a round ends."""
-    replace(step, [(carry, carry.next) for carry in group.node.carries])
+    replace(step, [(carry, carry.next) for carry in group.node.carries], "the carry for the next round")
     step.out.close()
     step.out.forget_note()
     for result in group.results:

@@ -11,8 +11,11 @@ from compiled_ebm.backends.fused.program import Ids, Kind, Node
 __all__ = ["copy", "place_of_each", "replace"]
 
 
-def replace(step: Step, pairs: list[tuple[Node, Ids]]) -> None:
-    """New values take the place of old ones, all at once; where they are parts of the old, through variables."""
+def replace(step: Step, pairs: list[tuple[Node, Ids]], what: str) -> None:
+    """New values take the place of old ones, all at once; where they are parts of the old, through variables.
+
+    ``what`` they are is said in a comment.
+    """
     new: list[tuple[str, str, Kind]] = []
     wide: list[tuple[Node, Ids]] = []
     for leaf, ids in pairs:
@@ -25,7 +28,7 @@ def replace(step: Step, pairs: list[tuple[Node, Ids]]) -> None:
             source = step.element(i)
             if source != target:
                 new.append((target, source, leaf.kind))
-    step.out.note("the state for the next step")
+    step.out.note(what)
     for target, source, kind in new:
         step.out(f"const {kind.value} n_{target} = {source};")
     moves = [(leaf, place) for leaf, ids in wide if (place := _from(step, leaf, ids)) is not None]
