@@ -288,12 +288,12 @@ class Sampler:
 
         def padded(tensor: Tensor) -> Tensor:
             if capacity == n:
-                return tensor.clone()
+                return _copied(tensor)
             return torch.cat([tensor, tensor[:1].expand(capacity - n, *tensor.shape[1:])])
 
         if state.carried is None:
             rest = [
-                torch.zeros((capacity, *shape), dtype=self._carry, device=self.device)
+                _copied(torch.zeros((), dtype=self._carry, device=self.device).expand(capacity, *shape))
                 for shape in program.state_shapes[1:]
             ]
         else:
@@ -309,7 +309,7 @@ class Sampler:
 
     def _final_state(self, state: ChainState, chains: Chains, done: int, weights: tuple[int, ...]) -> ChainState:
         n = state.n_chains
-        x, *carried = (leaf[:n].clone() for leaf in chains.state)
+        x, *carried = (_copied(leaf[:n]) for leaf in chains.state)
         return replace(
             state,
             positions=x,
@@ -413,6 +413,19 @@ def _stats(
     return RunStats(
         state.n_chains, done, n_failed, first, build_seconds, run_seconds, n_launches, interrupted=done < n_steps
     )
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A contiguous copy, on a CPU by this thread alone.
+
+    After a parallel copy torch's own threads go on spinning for some 4 ms, on the cores that the chains are to run on.
+    """
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    if tensor.device.type == "cpu":
+        copy.numpy()[...] = tensor.detach().numpy()
+    else:
+        copy.copy_(tensor)
+    return copy
 
 
 def _seed_tensor(seed: int, device: torch.device) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -135,7 +136,8 @@ class Langevin:
         else:
             scale = 1.0 if self.noise_scale is None else self.noise_scale
             std = schedules.evaluate(scale, first_step, n_steps, name="noise_scale", minimum=0.0)
-            std = std * torch.sqrt(2.0 * step_size)
+            # not torch.sqrt: MKL shares it out to threads that go on spinning, on the cores that the chains need
+            std = std * torch.from_numpy(np.sqrt(2.0 * step_size.numpy()))
         return LangevinHyper(step_size, std)
 
     def structure(self) -> tuple[object, ...]:
