@@ -20,6 +20,10 @@ from benchmarks.workloads import Workload
 Row = dict[str, Any]
 
 
+_PAUSE = 0.05
+"""Seconds before every timed run: the thread pools of the contender before go on spinning for a few milliseconds."""
+
+
 class Contender(Protocol):
     """One way to run a workload. Every `run` starts from the same positions and returns when all steps are done."""
 
@@ -41,8 +45,9 @@ def measure(
 ) -> list[Row]:
     """Time all contenders of one workload, in turn within each round, so that a slow spell of the machine hits all.
 
-    Each contender is built and run once unrecorded first. A row has `seconds` (one per round), their median, minimum
-    and maximum, `build_seconds`, and `ratio`: the baseline's median over this median, None without the baseline.
+    Each contender is built and run once unrecorded first, and waits before each run until no other's threads spin. A
+    row has `seconds` (one per round), their median, minimum and maximum, `build_seconds`, and `ratio`: the baseline's
+    median over this median, None without the baseline.
 
     Raises:
         FloatingPointError: a contender's last positions are not finite.
@@ -57,6 +62,7 @@ def measure(
     for index in range(rounds):
         for contender in contenders:
             progress(f"{workload.name}: {contender.name}, round {index + 1} of {rounds}")
+            time.sleep(_PAUSE)
             begin = time.perf_counter()
             contender.run()
             seconds[contender.name].append(time.perf_counter() - begin)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from compiled_ebm import captures, rng, sourcelines
 from compiled_ebm.errors import UnsupportedEnergyError
+from compiled_ebm.hosttensors import copied, finite_rows
 from compiled_ebm.state import ChainState
 from compiled_ebm.trace import KwargsSpec
 
@@ -129,8 +130,8 @@ def checked_positions(
             f"{1e3 * size / _SLOW_COPY_BYTES_PER_SECOND:.2f} ms; create x0 with device={str(device)!r}",
             stacklevel=4,  # the caller of Sampler.init, which torch.inference_mode wraps
         )
-    positions = x0.detach().to(device=device, dtype=carry_dtype, copy=True).contiguous()
-    bad = ~torch.isfinite(positions).reshape(len(positions), -1).all(dim=1)
+    positions = copied(x0.detach().to(device=device, dtype=carry_dtype))
+    bad = ~finite_rows(positions)
     if bool(bad.any()):
         raise ValueError(
             f"x0: expected finite positions, got NaN or inf in {int(bad.sum())} of {len(bad)} chains, the first "

@@ -27,6 +27,7 @@ from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.draws.memory import Collector, MemoryDraws
 from compiled_ebm.draws.progress import progress_bar
 from compiled_ebm.errors import NonFiniteChainWarning
+from compiled_ebm.hosttensors import copied, finite_rows
 from compiled_ebm.memory import check_fits
 from compiled_ebm.state import ChainState, RunResult, RunStats
 from compiled_ebm.trace import ALIVE, ChainProgram
@@ -288,12 +289,12 @@ class Sampler:
 
         def padded(tensor: Tensor) -> Tensor:
             if capacity == n:
-                return _copied(tensor)
+                return copied(tensor)
             return torch.cat([tensor, tensor[:1].expand(capacity - n, *tensor.shape[1:])])
 
         if state.carried is None:
             rest = [
-                _copied(torch.zeros((), dtype=self._carry, device=self.device).expand(capacity, *shape))
+                copied(torch.zeros((), dtype=self._carry, device=self.device).expand(capacity, *shape))
                 for shape in program.state_shapes[1:]
             ]
         else:
@@ -309,12 +310,12 @@ class Sampler:
 
     def _final_state(self, state: ChainState, chains: Chains, done: int, weights: tuple[int, ...]) -> ChainState:
         n = state.n_chains
-        x, *carried = (_copied(leaf[:n]) for leaf in chains.state)
+        x, *carried = (copied(leaf[:n]) for leaf in chains.state)
         return replace(
             state,
             positions=x,
             carried=tuple(carried),
-            failed_at=chains.failed_at[:n].clone(),
+            failed_at=copied(chains.failed_at[:n]),
             step=state.step + done,
             weights=weights,
         )
@@ -387,7 +388,7 @@ def _warn_of_range(state: ChainState) -> None:
     """Positions are carried in float32 and handed out in the user's dtype, which may not reach as far."""
     if state.dtype.itemsize >= state.positions.dtype.itemsize:
         return
-    beyond = int((~torch.isfinite(state.x)).reshape(state.n_chains, -1).any(dim=1).sum())
+    beyond = int((~finite_rows(state.x)).sum())
     if beyond:
         warnings.warn(
             f"{beyond} of {state.n_chains} chains are beyond the range of {state.dtype} and are handed out as inf: use "
@@ -413,19 +414,6 @@ def _stats(
     return RunStats(
         state.n_chains, done, n_failed, first, build_seconds, run_seconds, n_launches, interrupted=done < n_steps
     )
-
-
-def _copied(tensor: Tensor) -> Tensor:
-    """A contiguous copy, on a CPU by this thread alone.
-
-    After a parallel copy torch's own threads go on spinning for some 4 ms, on the cores that the chains are to run on.
-    """
-    copy = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-    if tensor.device.type == "cpu":
-        copy.numpy()[...] = tensor.detach().numpy()
-    else:
-        copy.copy_(tensor)
-    return copy
 
 
 def _seed_tensor(seed: int, device: torch.device) -> Tensor:

@@ -1,0 +1,29 @@
+"""Copies and checks of CPU tensors by the calling thread alone.
+
+torch shares copies and comparisons of more than 32,768 elements out to its own threads, which then go on spinning for
+some 4 ms on the cores that the chains are to run on: as long as a short run.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A contiguous copy without gradient."""
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:  # of which NumPy has none
+        copy.numpy()[...] = tensor.detach().resolve_neg().numpy()
+    else:
+        copy.copy_(tensor.detach())
+    return copy
+
+
+def finite_rows(tensor: Tensor) -> Tensor:
+    """`[n]`, whether all of `tensor[i]` is finite."""
+    rows = tensor.detach().reshape(len(tensor), -1)
+    if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:
+        return torch.from_numpy(np.isfinite(rows.resolve_neg().numpy()).all(axis=1))
+    return torch.isfinite(rows).all(dim=1)
