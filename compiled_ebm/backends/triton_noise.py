@@ -22,10 +22,10 @@ MINUS_2_LN2 = tl.constexpr(-1.3862943611198906)
 @triton.jit
 def words(seed, stream: tl.constexpr, block, step, id_low, id_high):
     """Four uint32 words at a coordinate; ``block``, ``id_low`` and ``id_high`` broadcast."""
-    c0 = (block | (stream << 24)).to(tl.uint32) + id_low * 0
+    c0 = id_low * 0 + (block | (stream << 24))
+    c1 = c0 * 0 + step.to(tl.uint32)
     c2 = id_low + c0 * 0
     c3 = id_high + c0 * 0
-    c1 = (c0 * 0) + step.to(tl.uint32)
     return tl.philox(seed, c0, c1, c2, c3)
 
 

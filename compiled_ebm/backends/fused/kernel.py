@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,9 +16,9 @@ from compiled_ebm.backends.fused import toolchain
 from compiled_ebm.backends.fused.cost import count, live_bytes
 from compiled_ebm.backends.fused.cpp import emit
 from compiled_ebm.backends.fused.expressions import lanes_header
-from compiled_ebm.backends.fused.fold import fold_constants
+from compiled_ebm.backends.fused.lowered import Lowered
 from compiled_ebm.backends.fused.names import readable
-from compiled_ebm.backends.fused.program import Role, TileProgram, is_transpose
+from compiled_ebm.backends.fused.program import Role, TileProgram
 from compiled_ebm.errors import UnsupportedEnergyError
 
 __all__ = ["ChainKernel"]
@@ -58,18 +57,16 @@ class ChainKernel:
 
     def generate(self, constants: Sequence[Tensor]) -> None:
         """Lower the traced function and write the source; one thread at a time, as all tracing."""
-        program = self._lower(constants)
-        self._frozen, self._equal, self._transposed = program.frozen, program.equal, program.transposed
-        self._folded = fold_constants(program, self._n_constants)
-        self.kernel = emit(self._folded.program)
+        self._lowered = Lowered(self._lower, self._n_constants, constants)
+        self.kernel = emit(self._lowered.program)
         if self.kernel.plan.single > MOST_STATEMENTS:
             raise UnsupportedEnergyError(
                 f"energy: expected at most {MOST_STATEMENTS:,} statements outside loops in the fused backend, got "
                 f"{self.kernel.plan.single:,}, which a C++ compiler takes minutes for; use backend='inductor' or "
                 "'auto', or work on whole tensors where the energy repeats itself on small ones"
             )
-        self.cost = count(self._folded.program)
-        self.live_bytes = live_bytes(self._folded.program)
+        self.cost = count(self._lowered.program)
+        self.live_bytes = live_bytes(self._lowered.program)
 
     def compile(self) -> None:
         """From the source, or from the cache, to a loaded function."""
@@ -98,18 +95,16 @@ class ChainKernel:
     def source(self) -> str:
         """The generated chain loop, for readers; without the vector functions that it calls."""
         packed = [position for position, _ in self.kernel.weights]
-        return readable(self.kernel.source, self._folded.program, packed, lanes_header())
+        return readable(self.kernel.source, self._lowered.program, packed, lanes_header())
 
     def refresh(self, constants: Sequence[Tensor]) -> None:
         """Take the constants as they are now, laid out as the kernel reads them."""
         if self._is_fresh and all(map(torch.equal, self._taken, constants)):
             return
-        stale = any(not np.array_equal(constants[p].reshape(-1).numpy(), held) for p, held in self._frozen)
-        stale = stale or any(not is_transpose(constants[a], constants[b]) for a, b in self._transposed)
-        if stale or any(not torch.equal(constants[a], constants[b]) for a, b in self._equal):
+        if self._lowered.is_stale(constants):
             self.generate(constants)
             self.compile()
-        every = self._folded.constants(list(constants))
+        every = self._lowered.constants(constants)
         kernel = self.kernel
         flat = {p: self.flat(every[p]) for p in {*kernel.constants, *(p for p, _ in kernel.weights)}}
         self._held = [flat[p] for p in kernel.constants]
@@ -177,7 +172,7 @@ class ChainKernel:
     @property
     def weight_bytes(self) -> int:
         """Constants and tables that a tile reads at every step."""
-        sizes = {n.position: n.size for n in self._folded.program.inputs() if n.role is Role.CONSTANT}
+        sizes = {n.position: n.size for n in self._lowered.program.inputs() if n.role is Role.CONSTANT}
         kernel = self.kernel
         return self._real.itemsize * (sum(sizes[p] for p in kernel.constants) + sum(t.size for _, t in kernel.weights))
 

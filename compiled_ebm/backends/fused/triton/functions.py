@@ -24,7 +24,7 @@ def min_of(x, y):
 
 @triton.jit
 def interleaved(a, b, c, d, CHAIN_LAST: tl.constexpr):
-    """Values of blocks ``[.., blocks]`` as elements ``[.., 4 blocks]``; along the first dimension if chains are last."""
+    """Values of blocks ``[.., blocks]`` as elements ``[.., 4 blocks]``; along the first dimension if so are they."""
     joined = tl.join(tl.join(a, c), tl.join(b, d))
     if CHAIN_LAST:
         blocks: tl.constexpr = a.shape[0]
@@ -208,7 +208,9 @@ def r_trigamma(x):
         shift += tl.where(small, 1.0 / (y * y), 0.0)
         y = tl.where(small, y + 1.0, y)
     z = 1.0 / (y * y)
-    series = (1.0 / 6 - z * (1.0 / 30 - z * (1.0 / 42 - z * (1.0 / 30 - z * (5.0 / 66 - z * (691.0 / 2730 - z * 7 / 6))))))
+    series = 1.0 / 6 - z * (
+        1.0 / 30 - z * (1.0 / 42 - z * (1.0 / 30 - z * (5.0 / 66 - z * (691.0 / 2730 - z * 7 / 6))))
+    )
     value = shift + 1.0 / y + 0.5 * z + z / y * series
     sine = libdevice.sinpi(x - tl.floor(x))
     return tl.where(reflect, 9.869604401089358 / (sine * sine) - value, value)

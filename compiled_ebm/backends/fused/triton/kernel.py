@@ -1,0 +1,132 @@
+"""One generated Triton function over blocks of chains, with the constants that it reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compiled_ebm.backends.base import Chains, Keep
+from compiled_ebm.backends.fused.cost import count, live_bytes
+from compiled_ebm.backends.fused.lowered import Lowered
+from compiled_ebm.backends.fused.plan import plan
+from compiled_ebm.backends.fused.program import TileProgram
+from compiled_ebm.backends.fused.triton import loading
+from compiled_ebm.backends.fused.triton.emitter import Kernel, emit
+from compiled_ebm.backends.fused.triton.values import Form
+
+__all__ = ["TritonKernel"]
+
+_COMMENT_LINES = re.compile(r"^ *#.*\n", re.MULTILINE)
+
+
+class TritonKernel:
+    """A tile program on a GPU.
+
+    Args:
+        lower: Makes the tile program from the constants as they are; again, if it has taken one as an index.
+        n_constants: How many constants the traced function has.
+        real: The dtype of its lanes.
+    """
+
+    def __init__(self, lower: Callable[[Sequence[Tensor]], TileProgram], n_constants: int, real: torch.dtype) -> None:
+        self._lower = lower
+        self._n_constants = n_constants
+        self._real = real
+        self._loaded: dict[str, Any] = {}
+        self._pools: tuple[Tensor, Tensor, Tensor] | None = None
+        self._taken: list[Tensor] = []
+        self._form: Form | None = None
+
+    def generate(self, constants: Sequence[Tensor]) -> None:
+        """Lower the traced function; one thread at a time, as all tracing."""
+        self._lowered = Lowered(self._lower, self._n_constants, constants)
+        self.program = self._lowered.program
+        self.plan = plan(self.program)
+        self.cost = count(self.program)
+        self.live_bytes = live_bytes(self.program)
+        self._pools = None
+        if self._form is not None:
+            self.use(self._form)
+
+    def emitted(self, form: Form) -> Kernel:
+        """The source in a form."""
+        return emit(self.program, self.plan, form)
+
+    def use(self, form: Form) -> None:
+        """Take a form for the launches to come."""
+        self._form, self._pools = form, None
+        self.kernel = self.emitted(form)
+        self._function = self.loaded(self.kernel)
+
+    def loaded(self, kernel: Kernel) -> Any:
+        """The Triton function of a source; the same one for equal sources."""
+        code = _COMMENT_LINES.sub("", kernel.source)
+        if code not in self._loaded:
+            self._loaded[code] = loading.load(
+                kernel.source, [name for name, type_ in kernel.arguments if type_[0] != "*"]
+            )
+        return self._loaded[code]
+
+    @property
+    def form(self) -> Form:
+        """The form in use."""
+        assert self._form is not None
+        return self._form
+
+    def code(self) -> str:
+        """The source without comments."""
+        return _COMMENT_LINES.sub("", self.kernel.source)
+
+    def refresh(self, constants: Sequence[Tensor], device: torch.device) -> None:
+        """Take the constants as they are now, laid out as the kernel reads them."""
+        if self._lowered.is_stale(constants):
+            self.generate(constants)
+        every = self._lowered.constants(constants)
+        pools = self.kernel.pools
+        indices = self._pools[2] if self._pools is not None else pools.indices(device)
+        self._pools = pools.reals(every, self._real, device), pools.ints(every, device), indices
+
+    def __call__(self, chains: Chains, first_step: int, n_steps: int, hyper: Tensor, keep: Keep | None) -> None:
+        """Advance every chain in place.
+
+        Args:
+            chains: The buffers; their rows are whole blocks of chains.
+            first_step: Index of the first step.
+            n_steps: How many.
+            hyper: ``[n_steps, n_hyper]``.
+            keep: Where kept draws go.
+        """
+        assert self._pools is not None
+        form = self.form
+        kwargs = [self._flat(t) for t in chains.chain_kwargs]
+        thin, until, n_kept = (
+            (0, 0, 0) if keep is None else (keep.thin, keep.thin - keep.phase % keep.thin, keep.x.shape[1])
+        )
+        kept_x, kept_energy = (hyper, hyper) if keep is None else (keep.x, keep.energy)
+        numbers = (seed_of(chains), first_step, n_steps, hyper.shape[1], thin, until, n_kept, *self.kernel.rounds)
+        arrays = (*chains.state, chains.failed_at, *kwargs, chains.ids, hyper, kept_x, kept_energy, *self._pools)
+        grid = (chains.ids.shape[0] // form.block,)
+        with np.errstate(all="ignore"):  # of the interpreter: what padding holds may be anything
+            self._function[grid](*arrays, *numbers, **constexprs(form, self._real), num_warps=form.warps, num_stages=1)
+
+    def _flat(self, tensor: Tensor) -> Tensor:
+        dtype = self._real if tensor.dtype.is_floating_point else torch.int64
+        return tensor.detach().reshape(-1).to(dtype).contiguous()
+
+
+def constexprs(form: Form, real: torch.dtype) -> dict[str, Any]:
+    """What the kernel is compiled for."""
+    import triton.language as tl
+
+    fast = real == torch.float32 and not loading.is_interpreted()
+    return {"BLOCK": form.block, "REAL": tl.float32 if real == torch.float32 else tl.float64, "FAST": fast}
+
+
+def seed_of(chains: Chains) -> int:
+    """The seed, as a signed number."""
+    return int(chains.seed)

@@ -1,0 +1,73 @@
+"""Matrix products: on tensor cores where one side is constant, else as a loop over the inner dimension."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compiled_ebm.backends.fused.program import Dot, Ids, Kind, Literal, is_constant
+from compiled_ebm.backends.fused.triton.values import Values, padded
+
+__all__ = ["emit_product"]
+
+_LEAST = 16
+"""Length of every side of a product on tensor cores, at least."""
+
+
+def emit_product(v: Values, node: Dot, name: str) -> None:
+    """``name`` becomes the product's elements in row-major order."""
+    if node.left.shape[0] == 1 and _is_constant(v, node.right):
+        vector, matrix = node.left[0], node.right
+    elif node.right.shape[1] == 1 and _is_constant(v, node.left):
+        vector, matrix = node.right[:, 0], node.left.T
+    else:
+        _loop(v, node, name)
+        return
+    inner, outer = matrix.shape
+    if min(padded(inner), padded(outer), v.form.block) < _LEAST:
+        _loop(v, node, name)
+        return
+    x = v.filled(v.full(vector), inner, "0.0")
+    w = _tile(v, matrix)
+    precision = "ieee" if v.program.real_bits == 64 else v.form.precision
+    pair = f"{w}, {x}" if v.form.chains_last else f"{x}, {w}"
+    v.out(f"{name} = tl.dot({pair}, input_precision={precision!r}, out_dtype=REAL)")
+
+
+def _tile(v: Values, matrix: Ids) -> str:
+    """The constant side, ``[inner, outer]``, or its transpose where chains come last."""
+    inner, outer = matrix.shape
+    entries = []
+    for row in matrix:
+        entries += [(v.node(int(i)), int(i) - v.node(int(i)).first) for i in row]
+        entries += [None] * (padded(outer) - outer)  # type: ignore[list-item]
+    entries += [None] * (padded(outer) * (padded(inner) - inner))  # type: ignore[list-item]
+    start = v.pools.add(entries, True)  # type: ignore[arg-type]
+    rows, columns = v.places(inner), v.places(outer)
+    if v.form.chains_last:
+        where = f"{columns}[:, None] + {rows}[None, :] * {padded(outer)}"
+    else:
+        where = f"{rows}[:, None] * {padded(outer)} + {columns}[None, :]"
+    load = f"tl.load(reals + {start} + {where})"
+    key = ("tile", start)
+    return v.at_head(key, "w", load) if v.form.hoisted else v.once(key, "w", load)
+
+
+def _loop(v: Values, node: Dot, name: str) -> None:
+    """One term after the other."""
+    (m, terms), n = node.left.shape, node.right.shape[1]
+    left = np.ascontiguousarray(np.repeat(node.left, n, axis=0).T)
+    right = np.ascontiguousarray(np.tile(node.right, (1, m)))
+    v.out(f"{name} = {v.zeros(node.size, Kind.REAL, '0.0')}")
+    k = v.fresh("k")
+    v.out.open(f"for {k} in tl.range(0, {terms}):")
+    v.enter()
+    a, b = v.access(left, k), v.access(right, k)
+    v.out(f"{name} += {a} * {b}")
+    v.leave()
+    v.out.close()
+
+
+def _is_constant(v: Values, ids: Ids) -> bool:
+    return all(
+        isinstance(v.nodes[o], Literal) or is_constant(v.nodes[o]) for o in set(v.owner[ids.reshape(-1)].tolist())
+    )
