@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compiled_ebm.backends.fused.names import LETTER
 from compiled_ebm.backends.fused.program import Input, Kind, Role
+from compiled_ebm.backends.fused.triton.rows import load_block, load_elements, store_block, store_elements
 from compiled_ebm.backends.fused.triton.values import Lines, Values
 
 __all__ = ["assemble"]
@@ -24,22 +25,20 @@ def assemble(v: Values) -> tuple[str, tuple[tuple[str, str], ...]]:
         array = f"p_{letter}"
         arguments.append((array, f"*{real}" if node.kind is Kind.REAL else "*i64"))
         o = int(v.owner[node.first])
-        narrow = " != 0" if node.kind is Kind.MASK else ""
         if o in v.wide:
             places = v.places(node.size)
             where = f"{v.over_elements('chain')} * {node.size} + {v.over_chains(places)}"
             inside = v.inside(node.size)
             mask = "" if inside is None else f", mask={inside}"
             other = "" if inside is None else ", other=0"
-            load(f"{v.wide[o]} = tl.load({array} + {where}{mask}{other}){narrow}")
+            load_block(v, load, v.wide[o], f"{array} + {where}", mask + other, v.shape(node.size), node.kind)
             if node.role is not Role.CHAIN_KWARG:
-                store(f"tl.store({array} + {where}, {v.wide[o]}{mask})")
+                store_block(v, store, f"{array} + {where}", v.wide[o], mask)
             continue
-        for e in range(node.size):
-            name = v.names[node.first + e]
-            load(f"{name} = tl.load({array} + chain * {node.size} + {e}){narrow}")
-            if node.role is not Role.CHAIN_KWARG:
-                store(f"tl.store({array} + chain * {node.size} + {e}, {name})")
+        names = [v.names[node.first + e] for e in range(node.size)]
+        load_elements(v, load, array, names, node.kind)
+        if node.role is not Role.CHAIN_KWARG:
+            store_elements(v, store, array, names, "chain", None)
     keep = Lines(3)
     for node, target in zip(of[Role.STATE][:2], ("keep_x", "keep_energy"), strict=False):
         o = int(v.owner[node.first])
@@ -47,11 +46,12 @@ def assemble(v: Values) -> tuple[str, tuple[tuple[str, str], ...]]:
             row = f"(slot * n_kept + {v.over_elements('chain')}) * {node.size} + {v.over_chains(v.places(node.size))}"
             inside = v.inside(node.size)
             mask = v.over_elements("(chain < n_kept)") + ("" if inside is None else f" & {inside}")
-            keep(f"tl.store({target} + {row}, {v.wide[o]}, mask={mask})")
+            store_block(v, keep, f"{target} + {row}", v.wide[o], f", mask={mask}")
             continue
-        for e in range(node.size):
-            row = f"(slot * n_kept + chain) * {node.size} + {e}"
-            keep(f"tl.store({target} + {row}, {v.names[node.first + e]}, mask=chain < n_kept)")
+        names = [v.names[node.first + e] for e in range(node.size)]
+        store_elements(v, keep, target, names, "(slot * n_kept + chain)", "chain < n_kept")
+    ids = Lines(1)
+    load_block(v, ids, "id_", "ids + chain", "", "(BLOCK,)", Kind.INT)
     begin = Lines(2)
     for node in of[Role.STEP]:
         begin(f"{v.names[node.first]} = step")
@@ -59,14 +59,14 @@ def assemble(v: Values) -> tuple[str, tuple[tuple[str, str], ...]]:
         begin(f"{v.names[node.first]} = tl.load(hyper + s * n_hyper + {node.position})")
     arguments += [("ids", "*i64"), ("hyper", f"*{real}"), ("keep_x", f"*{real}"), ("keep_energy", f"*{real}")]
     arguments += [("reals", f"*{real}"), ("ints", "*i64"), ("indices", "*i32")]
-    scalars = ["seed", "first_step", "n_steps", "n_hyper", "thin", "until", "n_kept"]
+    scalars = ["seed", "first_step", "n_steps", "n_hyper", "thin", "until", "n_kept", "once"]
     scalars += [f"rounds{k}" for k in range(len(v.rounds))]
     arguments += [(name, "i64") for name in scalars]
     lines = [
         "@jit",
         f"def chain_loop({', '.join([*(_declared(*a) for a in arguments), *_CONSTEXPRS])}):",
         "    chain = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
-        "    id_ = tl.load(ids + chain)",
+        *ids.lines,
         "    id_low = (id_ & 0xFFFFFFFF).to(tl.uint32)",
         "    id_high = ((id_ >> 32) & 0xFFFFFFFF).to(tl.uint32)",
         *v.head.lines,

@@ -108,7 +108,7 @@ class TritonKernel:
             (0, 0, 0) if keep is None else (keep.thin, keep.thin - keep.phase % keep.thin, keep.x.shape[1])
         )
         kept_x, kept_energy = (hyper, hyper) if keep is None else (keep.x, keep.energy)
-        numbers = (seed_of(chains), first_step, n_steps, hyper.shape[1], thin, until, n_kept, *self.kernel.rounds)
+        numbers = (seed_of(chains), first_step, n_steps, hyper.shape[1], thin, until, n_kept, 1, *self.kernel.rounds)
         arrays = (*chains.state, chains.failed_at, *kwargs, chains.ids, hyper, kept_x, kept_energy, *self._pools)
         grid = (chains.ids.shape[0] // form.block,)
         with np.errstate(all="ignore"):  # of the interpreter: what padding holds may be anything
