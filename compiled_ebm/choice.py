@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "KernelLaunch", "choose"]
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when a trial comes to mean something else."""
 _FEWEST_CHAINS = 256
 _STEP_SECONDS = 0.04
@@ -47,6 +47,9 @@ class KernelLaunch(Launch, Protocol):
 
     def estimate(self) -> Estimate | None:
         """What a chain-step should take; None where no other backend comes near."""
+
+    def machine(self) -> str:
+        """What a trial is good for."""
 
     def code(self) -> str:
         """What is compiled: equal for equal kernels."""
@@ -90,11 +93,9 @@ def choose(program: ChainProgram, fused: KernelLaunch, chains: Chains) -> tuple[
 
 
 def _key(fused: KernelLaunch, chains: Chains) -> str:
-    """Of the kernel, down to its last operation; the machine; the threads; the number of chains to a factor of two."""
-    from compiled_ebm.backends.fused import toolchain
-
+    """Of the kernel, down to its last operation; the machine; the number of chains to a factor of two."""
     n_chains = chains.ids.shape[0].bit_length()
-    facts = [torch.__version__, torch.get_num_threads(), n_chains, toolchain.cpu_identity(), toolchain.find_compiler()]
+    facts = [torch.__version__, n_chains, fused.machine()]
     return f"choice {_FORMAT} {facts} {hashlib.sha256(fused.code().encode()).hexdigest()}"
 
 
@@ -102,7 +103,8 @@ def _trial(
     program: ChainProgram, fused: KernelLaunch, expected_ns: float, chains: Chains
 ) -> tuple[dict[str, Any], Launch | None]:
     """Both, in turns, for a few steps of some of the chains; the fastest round of each counts."""
-    affordable = _STEP_SECONDS * torch.get_num_threads() / (1e-9 * expected_ns)
+    workers = 1 if program.device.type == "cuda" else torch.get_num_threads()
+    affordable = _STEP_SECONDS * workers / (1e-9 * expected_ns)
     n_chains = min(chains.ids.shape[0], max(_FEWEST_CHAINS, 1 << int(affordable).bit_length() - 1))
     other = inductor.compile(program)
     try:
@@ -116,7 +118,8 @@ def _trial(
             ns[name] = min(ns[name], runner.ns_a_chain_step())
     winner = min(ns, key=lambda name: ns[name])
     took = ", ".join(f"{name} {value / 1000:.3g} us" for name, value in ns.items())
-    result = f"a trial of {n_chains:,} chains on {torch.get_num_threads()} threads took {took} a chain-step"
+    where = "" if program.device.type == "cuda" else f" on {workers} threads"
+    result = f"a trial of {n_chains:,} chains{where} took {took} a chain-step"
     return {"backend": winner, "result": result}, other
 
 
@@ -131,7 +134,7 @@ class _Runner:
         launch.init(self._chains, 0)
         launch.begin(self._chains)
         columns = [column.to(program.carry_dtype) for column in program.transition.hyper_table(0, _MOST_STEPS)]
-        self._hyper = torch.stack(columns, dim=1)
+        self._hyper = torch.stack(columns, dim=1).to(program.device)
         self._steps = 1
         seconds = self._seconds()  # the first call is slower than the rest
         self._steps = max(1, min(_MOST_STEPS, int(_ROUND_SECONDS / seconds)))
@@ -149,7 +152,7 @@ class _Runner:
 
 def _copied(chains: Chains, rows: int) -> Chains:
     """So many rows, in memory of their own; the first again and again where there are too few."""
-    take = torch.arange(rows) % chains.ids.shape[0]
+    take = torch.arange(rows, device=chains.ids.device) % chains.ids.shape[0]
     return Chains(
         tuple(leaf[take] for leaf in chains.state),
         chains.failed_at[take],

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from compiled_ebm.backends.base import FEW_STEPS, ROW_QUANTUM, Chains, Keep, round_up
+from compiled_ebm.backends.base import FEW_STEPS, ROW_QUANTUM, Chains, Keep, Launch, round_up
 from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.fused import toolchain
 from compiled_ebm.backends.fused.cost import as_time, machine_rates
@@ -23,18 +24,29 @@ from compiled_ebm.trace import ChainProgram
 __all__ = ["FusedCpuLaunch", "compile", "why_unavailable"]
 
 _FIRST_SECONDS = 0.05
+_LEAST_CAPABILITY = (8, 0)
 
 
-def compile(program: ChainProgram) -> FusedCpuLaunch:
+def compile(program: ChainProgram) -> Launch:
     """The launch for a program; it compiles when it is prepared."""
+    if program.device.type == "cuda":
+        from compiled_ebm.backends.fused.triton.launch import FusedCudaLaunch  # Triton is loaded where it is used
+
+        return FusedCudaLaunch(program)
     return FusedCpuLaunch(program)
 
 
 def why_unavailable(device: torch.device) -> str | None:
     """Why no kernel can be generated here, or None if one can."""
-    if device.type != "cpu":
-        return "the fused backend generates code for CPUs so far"
-    return toolchain.why_unavailable()
+    if device.type == "cpu":
+        return toolchain.why_unavailable()
+    if device.type != "cuda":
+        return f"the fused backend generates code for CPUs and CUDA devices, not for {device.type}"
+    if find_spec("triton") is None:
+        return "Triton is not installed: pip install triton"
+    if torch.cuda.get_device_capability(device) < _LEAST_CAPABILITY:
+        return f"Triton's kernels need a GPU of compute capability {'.'.join(map(str, _LEAST_CAPABILITY))} or more"
+    return None
 
 
 class FusedCpuLaunch:
@@ -91,6 +103,10 @@ class FusedCpuLaunch:
         return estimate(
             step.cost, machine_rates(self._program.carry_dtype), step.weight_bytes, step.scratch_bytes, step.lanes
         )
+
+    def machine(self) -> str:
+        """What trials are remembered for: processor, compiler and threads."""
+        return f"{toolchain.cpu_identity()} {toolchain.find_compiler()} {torch.get_num_threads()} threads"
 
     def code(self) -> str:
         """The generated chain loop as it is compiled: equal for equal kernels."""

@@ -9,7 +9,7 @@ from compiled_ebm.backends.fused.triton.values import Lines, Values
 
 __all__ = ["assemble"]
 
-_CONSTEXPRS = ("BLOCK: tl.constexpr", "REAL: tl.constexpr", "FAST: tl.constexpr")
+_CONSTEXPRS = ("BLOCK: tl.constexpr", "REAL: tl.constexpr", "FAST: tl.constexpr", "KEEP: tl.constexpr")
 
 
 def assemble(v: Values) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -39,7 +39,7 @@ def assemble(v: Values) -> tuple[str, tuple[tuple[str, str], ...]]:
         load_elements(v, load, array, names, node.kind)
         if node.role is not Role.CHAIN_KWARG:
             store_elements(v, store, array, names, "chain", None)
-    keep = Lines(3)
+    keep = Lines(4)
     for node, target in zip(of[Role.STATE][:2], ("keep_x", "keep_energy"), strict=False):
         o = int(v.owner[node.first])
         if o in v.wide:
@@ -57,15 +57,22 @@ def assemble(v: Values) -> tuple[str, tuple[tuple[str, str], ...]]:
         begin(f"{v.names[node.first]} = step")
     for node in of[Role.HYPER]:
         begin(f"{v.names[node.first]} = tl.load(hyper + s * n_hyper + {node.position})")
-    arguments += [("ids", "*i64"), ("hyper", f"*{real}"), ("keep_x", f"*{real}"), ("keep_energy", f"*{real}")]
+    arguments += [
+        ("seed_at", "*i64"),
+        ("ids", "*i64"),
+        ("hyper", f"*{real}"),
+        ("keep_x", f"*{real}"),
+        ("keep_energy", f"*{real}"),
+    ]
     arguments += [("reals", f"*{real}"), ("ints", "*i64"), ("indices", "*i32")]
-    scalars = ["seed", "first_step", "n_steps", "n_hyper", "thin", "until", "n_kept", "once"]
+    scalars = ["first_step", "n_steps", "n_hyper", "thin", "until", "n_kept", "once"]
     scalars += [f"rounds{k}" for k in range(len(v.rounds))]
     arguments += [(name, "i64") for name in scalars]
     lines = [
         "@jit",
         f"def chain_loop({', '.join([*(_declared(*a) for a in arguments), *_CONSTEXPRS])}):",
         "    chain = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
+        "    seed = tl.load(seed_at)",
         *ids.lines,
         "    id_low = (id_ & 0xFFFFFFFF).to(tl.uint32)",
         "    id_high = ((id_ >> 32) & 0xFFFFFFFF).to(tl.uint32)",
@@ -78,11 +85,12 @@ def assemble(v: Values) -> tuple[str, tuple[tuple[str, str], ...]]:
         *begin.lines,
         *v.out.lines,
         "        s += 1",
-        "        until -= 1",
-        "        if until == 0:",
+        "        if KEEP:",
+        "            until -= 1",
+        "            if until == 0:",
         *keep.lines,
-        "            until = thin",
-        "            slot += 1",
+        "                until = thin",
+        "                slot += 1",
         *store.lines,
     ]
     return "\n".join(lines) + "\n", tuple(arguments)

@@ -16,7 +16,9 @@ from compiled_ebm.backends.fused.lowered import Lowered
 from compiled_ebm.backends.fused.plan import plan
 from compiled_ebm.backends.fused.program import TileProgram
 from compiled_ebm.backends.fused.triton import loading
+from compiled_ebm.backends.fused.triton.devices import Device
 from compiled_ebm.backends.fused.triton.emitter import Kernel, emit
+from compiled_ebm.backends.fused.triton.resources import Resources, constexprs, cross_compile, options
 from compiled_ebm.backends.fused.triton.values import Form
 
 __all__ = ["TritonKernel"]
@@ -41,6 +43,7 @@ class TritonKernel:
         self._pools: tuple[Tensor, Tensor, Tensor] | None = None
         self._taken: list[Tensor] = []
         self._form: Form | None = None
+        self._resources: dict[tuple[Form, Device], Resources] = {}
 
     def generate(self, constants: Sequence[Tensor]) -> None:
         """Lower the traced function; one thread at a time, as all tracing."""
@@ -50,6 +53,7 @@ class TritonKernel:
         self.cost = count(self.program)
         self.live_bytes = live_bytes(self.program)
         self._pools = None
+        self._resources = {}
         if self._form is not None:
             self.use(self._form)
 
@@ -72,6 +76,14 @@ class TritonKernel:
             )
         return self._loaded[code]
 
+    def resources(self, form: Form, device: Device) -> Resources:
+        """What the program costs a device in a form."""
+        key = form, device
+        if key not in self._resources:
+            kernel = self.emitted(form)
+            self._resources[key] = cross_compile(kernel, self.loaded(kernel), self._real, device)
+        return self._resources[key]
+
     @property
     def form(self) -> Form:
         """The form in use."""
@@ -81,6 +93,10 @@ class TritonKernel:
     def code(self) -> str:
         """The source without comments."""
         return _COMMENT_LINES.sub("", self.kernel.source)
+
+    def source(self) -> str:
+        """The generated chain loop, for readers."""
+        return self.kernel.source
 
     def refresh(self, constants: Sequence[Tensor], device: torch.device) -> None:
         """Take the constants as they are now, laid out as the kernel reads them."""
@@ -108,25 +124,23 @@ class TritonKernel:
             (0, 0, 0) if keep is None else (keep.thin, keep.thin - keep.phase % keep.thin, keep.x.shape[1])
         )
         kept_x, kept_energy = (hyper, hyper) if keep is None else (keep.x, keep.energy)
-        numbers = (seed_of(chains), first_step, n_steps, hyper.shape[1], thin, until, n_kept, 1, *self.kernel.rounds)
-        arrays = (*chains.state, chains.failed_at, *kwargs, chains.ids, hyper, kept_x, kept_energy, *self._pools)
+        numbers = (first_step, n_steps, hyper.shape[1], thin, until, n_kept, 1, *self.kernel.rounds)
+        arrays = (
+            *chains.state,
+            chains.failed_at,
+            *kwargs,
+            chains.seed,
+            chains.ids,
+            hyper,
+            kept_x,
+            kept_energy,
+            *self._pools,
+        )
         grid = (chains.ids.shape[0] // form.block,)
         with np.errstate(all="ignore"):  # of the interpreter: what padding holds may be anything
-            self._function[grid](*arrays, *numbers, **constexprs(form, self._real), num_warps=form.warps, num_stages=1)
+            fixed = constexprs(form, self._real, keep is not None, fast=not loading.is_interpreted())
+            self._function[grid](*arrays, *numbers, **fixed, **options(form))
 
     def _flat(self, tensor: Tensor) -> Tensor:
         dtype = self._real if tensor.dtype.is_floating_point else torch.int64
         return tensor.detach().reshape(-1).to(dtype).contiguous()
-
-
-def constexprs(form: Form, real: torch.dtype) -> dict[str, Any]:
-    """What the kernel is compiled for."""
-    import triton.language as tl
-
-    fast = real == torch.float32 and not loading.is_interpreted()
-    return {"BLOCK": form.block, "REAL": tl.float32 if real == torch.float32 else tl.float64, "FAST": fast}
-
-
-def seed_of(chains: Chains) -> int:
-    """The seed, as a signed number."""
-    return int(chains.seed)

@@ -1,0 +1,68 @@
+"""Which layout a program gets: candidates are compiled, rejected on facts, and ranked for a number of chains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from compiled_ebm.backends.fused.groups import Loop, Plan, Product
+from compiled_ebm.backends.fused.program import Input, Literal, Node, TileProgram, is_constant
+from compiled_ebm.backends.fused.triton.devices import Device
+from compiled_ebm.backends.fused.triton.resources import Resources
+from compiled_ebm.backends.fused.triton.values import Form, padded
+
+__all__ = ["candidates", "ranked"]
+
+_ELEMENTS_A_THREAD = (4, 8, 16, 32)
+"""Of the widest node: fewer leave registers unused, more spill."""
+_MOST_ELEMENTS = 64
+_LARGEST_BLOCK = 128
+
+
+def candidates(program: TileProgram, planned: Plan, precision: str = "tf32x3") -> list[Form]:
+    """Layouts worth a look, the likeliest first."""
+    if not any(is_wide and not _is_table(node) for node, is_wide in zip(program.nodes, planned.wide, strict=True)):
+        return [Form(32, 1, precision=precision), Form(128, 4, precision=precision)]
+    sizes = [padded(group.size) for group in planned.groups if isinstance(group, Loop)]
+    sizes += [padded(group.node.size) for group in planned.groups if isinstance(group, Product)]
+    sizes += [padded(node.size) for node in program.nodes if isinstance(node, Input) and not is_constant(node)]
+    widest = max(sizes)
+    if any(isinstance(group, Product) for group in planned.groups):
+        return _ordered(_for_products(widest, precision), widest)
+    return _ordered(_for_axes(widest, precision), widest)
+
+
+def _is_table(node: Node) -> bool:
+    return isinstance(node, Literal) or is_constant(node)
+
+
+def _ordered(forms: Iterator[Form], widest: int) -> list[Form]:
+    """Those nearest to eight elements a thread first; the narrowest there is if all are too wide."""
+    found = sorted(dict.fromkeys(forms), key=lambda form: abs(math.log2(form.block * widest / (32 * form.warps * 8))))
+    return found or [Form(1, 8)]
+
+
+def _for_products(widest: int, precision: str) -> Iterator[Form]:
+    for block, warps in ((128, 8), (64, 4), (64, 8), (32, 4), (16, 4), (16, 8), (8, 8), (4, 8)):
+        if block * widest <= 32 * warps * _MOST_ELEMENTS:
+            for chains_last in (False, True):
+                yield Form(block, warps, chains_last, precision=precision)
+
+
+def _for_axes(widest: int, precision: str) -> Iterator[Form]:
+    for chains_last in (True, False):
+        for warps in (1, 4, 8):
+            for each in _ELEMENTS_A_THREAD:
+                block = each * 32 * warps // widest
+                least = 8 if chains_last else 1
+                if least <= block <= _LARGEST_BLOCK:
+                    yield Form(block, warps, chains_last, precision=precision)
+
+
+def ranked(
+    forms: Sequence[Form], compiled: Callable[[Form], Resources], device: Device, n_chains: int
+) -> list[Resources]:
+    """What fits the device, the fastest for so many chains first; spills in the loop only where all have them."""
+    found = [resources for form in forms if (resources := compiled(form)).fits(device)]
+    found.sort(key=lambda resources: (resources.spills > 0, resources.seconds(device, n_chains, 1)))
+    return found
