@@ -61,7 +61,8 @@ def _box_muller(radius_word, angle_word, REAL: tl.constexpr, FAST: tl.constexpr)
     u = _unit(radius_word, REAL)
     angle = (angle_word.to(tl.int32, bitcast=True).to(REAL) + 0.5) * RADIANS
     if FAST:
-        radius = tl.sqrt(libdevice.fast_log2f(u) * MINUS_2_LN2)
+        # near u = 1 the approximate logarithm may be of the wrong sign
+        radius = tl.sqrt(tl.maximum(libdevice.fast_log2f(u) * MINUS_2_LN2, 0.0))
         return radius * libdevice.fast_cosf(angle), radius * libdevice.fast_sinf(angle)
     else:
         radius = tl.sqrt(tl.log(u) * -2.0)

@@ -130,6 +130,11 @@ class _Writer:
     def _draw(self, node: Input) -> None:
         v, name = self._v, f"{LETTER[node.role]}{node.position}"
         blocks = padded(node.size) // 4
+        if not blocks:  # an axis of one or two
+            v.out(f"{name}a, {name}b, _, _ = {_noise(node, '0', 'id_low', 'id_high')}")
+            first = v.over_chains(f"({v.places(node.size)} == 0)")
+            v.out(f"{name} = tl.where({first}, {v.over_elements(name + 'a')}, {v.over_elements(name + 'b')})")
+            return
         block = v.over_chains(v.places(blocks))
         low, high = v.over_elements("id_low"), v.over_elements("id_high")
         v.out(f"{name}a, {name}b, {name}c, {name}d = {_noise(node, block, low, high)}")
@@ -166,7 +171,7 @@ class _Writer:
     def _expression(self, node: Node, e: int) -> str:
         v = self._v
         if isinstance(node, Pointwise):
-            return EXPRESSIONS[node.op].format(*(v.element(int(a[e])) for a in node.args))
+            return EXPRESSIONS[node.op].format(*v.operands([int(a[e]) for a in node.args]))
         if isinstance(node, Reduce):
             return combined(node.op, node.kind, [v.element(int(i)) for i in node.arg[e]])
         assert isinstance(node, Dot)

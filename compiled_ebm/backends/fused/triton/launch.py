@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 import triton
@@ -14,7 +16,7 @@ from compiled_ebm.backends.base import FEW_STEPS, Chains, Keep, round_up
 from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.fused import cache
 from compiled_ebm.backends.fused.estimate import Estimate
-from compiled_ebm.backends.fused.lower import lower_step
+from compiled_ebm.backends.fused.lower import lower_init, lower_step
 from compiled_ebm.backends.fused.program import Dot
 from compiled_ebm.backends.fused.triton.devices import DEVICES, Device
 from compiled_ebm.backends.fused.triton.forms import candidates, ranked
@@ -48,6 +50,7 @@ class FusedCudaLaunch:
     def __init__(self, program: ChainProgram, form: Form | None = None) -> None:
         self._program = program
         self._kernel = TritonKernel(partial(lower_step, program), program.step.n_constants, program.carry_dtype)
+        self._init = TritonKernel(partial(lower_init, program), program.init.n_constants, program.carry_dtype)
         self._form = form
         self._build_seconds: float | None = None
         self._resources: Resources | None = None
@@ -85,6 +88,8 @@ class FusedCudaLaunch:
             )
         with collection_paused():
             self._kernel.generate(program.step.constants(chains.shared_kwargs))
+            self._init.generate(program.init.constants(chains.shared_kwargs))
+        self._init.use(self._form or candidates(self._init.program, self._init.plan)[0])
         self._kernel.use(self._form or self._chosen(chains))
         self._build_seconds = time.perf_counter() - begin
         return self._build_seconds
@@ -127,7 +132,7 @@ class FusedCudaLaunch:
                 chains.chain_kwargs,
                 chains.shared_kwargs,
             )
-            init_chains(program, own, 0)
+            self.init(own, 0)
             self._kernel.refresh(program.step.constants(chains.shared_kwargs), device)
             expected = found.seconds(self._device(), chains.ids.shape[0], 1)
             n_steps = max(1, min(_MOST_TRIAL_STEPS, int(_TRIAL_SECONDS / max(expected, 1e-9))))
@@ -173,7 +178,19 @@ class FusedCudaLaunch:
     @torch.no_grad()
     def init(self, chains: Chains, step: int) -> None:
         """State at the positions in ``chains.state[0]``."""
-        init_chains(self._program, chains, step)
+        if any(not t.dtype.is_floating_point for t in chains.chain_kwargs):
+            init_chains(self._program, chains, step)  # labels may be out of range, which the kernel would not see
+            return
+        with self._on_device():
+            self._init.refresh(self._program.init.constants(chains.shared_kwargs), self._program.device)
+            self._init(chains, step, 1, self._no_hyper(), None)
+
+    def _no_hyper(self) -> Tensor:
+        return torch.zeros((1, 1), dtype=self._program.carry_dtype, device=self._program.device)
+
+    def _on_device(self) -> AbstractContextManager[Any]:
+        device = self._program.device
+        return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
     @torch.no_grad()
     def begin(self, chains: Chains) -> None:
@@ -184,10 +201,7 @@ class FusedCudaLaunch:
     def __call__(self, chains: Chains, first_step: int, hyper: Tensor, keep: Keep | None) -> None:
         """``hyper.shape[0]`` steps of every chain; returns before they are done."""
         self._began = (time.perf_counter(), chains.ids.shape[0] * hyper.shape[0])
-        if self._program.device.type != "cuda":  # the interpreter
-            self._kernel(chains, first_step, hyper.shape[0], hyper, keep)
-            return
-        with torch.cuda.device(self._program.device):
+        with self._on_device():
             self._kernel(chains, first_step, hyper.shape[0], hyper, keep)
 
     def synchronize(self) -> None:

@@ -7,6 +7,7 @@ padding holds is never looked at: it is masked where a sum or a product would ta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -205,6 +206,17 @@ class Values:
             return f"({text})" if value < 0 else text
         return self.at_head((kind, text), "L", f"tl.full((), {text}, tl.float64)")
 
+    def operands(self, ids: Sequence[int]) -> list[str]:
+        """Elements that an operation takes: at least one of them a tensor, which Triton's functions need."""
+        found = [self.element(i) for i in ids]
+        nodes = [self.node(i) for i in ids]
+        if not all(isinstance(node, Literal) for node in nodes):
+            return found
+        return [
+            self.at_head(("tensor", node.kind, text), "L", f"tl.full((), {text}, {dtype(node.kind)})")
+            for node, text in zip(nodes, found, strict=True)
+        ]
+
     def element(self, i: int) -> str:
         """One element, ``[chains]`` or one number for all chains."""
         if i in self.names:
@@ -216,7 +228,9 @@ class Values:
         if is_constant(node):
             place = self.pools.add([(node, offset)], node.kind is Kind.REAL)
             array = "reals" if node.kind is Kind.REAL else "ints"
-            text = f"tl.load({array} + {place})" + (" != 0" if node.kind is Kind.MASK else "")
+            text = f"tl.load({array} + {place})"
+            if node.kind is Kind.MASK:  # Triton's interpreter broadcasts a number that is no number wrongly
+                text = f"tl.broadcast_to({text}, (BLOCK,)) != 0"
             key = ("constant", array, place, node.kind)
             if key in self._at_head or self._n_scalars < _FEW_SCALARS:
                 self._n_scalars += key not in self._at_head
@@ -242,7 +256,7 @@ class Values:
         first = int(flat[0])
         if (flat == first).all():
             name = self.element(first)
-            return self.over_elements(name) if self.varies(first) else name
+            return self.over_elements(name) if self._has_chains(first) else name
         owners = distinct(self.owner[flat]).tolist()
         if len(owners) == 1 and len(rows) == 1:
             node = self.nodes[owners[0]]
@@ -261,6 +275,11 @@ class Values:
     def varies(self, ids: Ids | int) -> bool:
         """Whether chains differ in any of the elements."""
         return bool(self._varying[self.owner[np.atleast_1d(ids).reshape(-1)]].any())
+
+    def _has_chains(self, i: int) -> bool:
+        """Whether the variable of an element is ``[chains]``."""
+        node = self.node(i)
+        return self.varies(i) or (is_constant(node) and node.kind is Kind.MASK)
 
     def full(self, ids: Ids) -> str:
         """:meth:`access` in all its shape, though chains or elements may not differ."""
@@ -292,7 +311,9 @@ class Values:
         pieces.sort(key=lambda piece: -int(piece[0].sum()))
         value = pieces[0][1]
         for here, piece in pieces[1:]:
-            value = f"tl.where({self._where(here, k)}, {piece}, {value})"
+            chosen = f"tl.where({self._where(here, k)}, {piece}, {value})"
+            value = self.fresh("g")
+            self.out(f"{value} = {chosen}")
         return value
 
     def _where(self, here: np.ndarray, k: str) -> str:
