@@ -100,7 +100,8 @@ class Bucket:
         draw()
         expected = draw_noise(self._program, self.chains.seed, self.step, self.chains.ids[-_CHECKED_ROWS:])
         for got, wanted in zip(noise, expected, strict=True):
-            if wanted.numel() and float((got[-_CHECKED_ROWS:] - wanted).abs().max()) > _LARGEST_NOISE_ERROR:
+            error = float((got[-_CHECKED_ROWS:] - wanted).abs().max()) if wanted.numel() else 0.0
+            if not error <= _LARGEST_NOISE_ERROR:  # nor NaN
                 raise UnsupportedEnergyError(
                     "backend='inductor': the Triton kernel that draws the noise gives other numbers than "
                     "compiled_ebm.rng: a fault of the compiler; use backend='eager', and please report the device"
