@@ -4,13 +4,18 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+
+try:  # a GPU machine may have no more than pytest: the tests marked cuda need nothing else
+    from hypothesis import settings
+except ModuleNotFoundError:
+    settings = None
 
 # Before torch is imported: Inductor's pool of compile workers goes on starting for tens of seconds on few cores.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
-settings.register_profile("compiled_ebm", deadline=None, derandomize=True)
-settings.load_profile("compiled_ebm")
+if settings is not None:
+    settings.register_profile("compiled_ebm", deadline=None, derandomize=True)
+    settings.load_profile("compiled_ebm")
 
 
 def pytest_configure(config: pytest.Config) -> None:
