@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from pretend_cuda import FakeClock, FakeGraph, FakeStream, play_cuda
 from torch import Tensor, fx, nn
 
 import compiled_ebm as ce
@@ -109,115 +110,9 @@ def test_a_wrong_compilation_is_refused() -> None:
         inductor._check_compiled(planted, graph, example)
 
 
-class FakeGraph:
-    """Records the calls made while it captures, and makes them again at each replay."""
-
-    capturing: FakeGraph | None = None
-    replays = 0
-    made: list[weakref.ref[FakeGraph]] = []
-
-    def __init__(self) -> None:
-        self.calls: list[Callable[[], None]] = []
-        FakeGraph.made.append(weakref.ref(self))
-
-    def replay(self) -> None:
-        FakeGraph.replays += 1
-        FakeClock.now += FakeClock.launch_seconds
-        for call in self.calls:
-            call()
-
-    @staticmethod
-    def alive() -> int:
-        return sum(graph() is not None for graph in FakeGraph.made)
-
-
-class FakeClock:
-    """The device's time, that events read."""
-
-    now = 0.0
-    launch_seconds = 4e-6
-    step_seconds = 10e-6
-
-
-class FakeEvent:
-    def __init__(self, enable_timing: bool = False) -> None:
-        self.at = 0.0
-
-    def record(self, stream: object) -> None:
-        self.at = FakeClock.now
-
-    def synchronize(self) -> None:
-        FakeStream.calls.append("wait for event")
-
-    def elapsed_time(self, end: FakeEvent) -> float:
-        return (end.at - self.at) * 1e3
-
-
-class FakeStream:
-    calls: list[str] = []
-
-    def wait_stream(self, other: object) -> None:
-        pass
-
-    def wait_event(self, event: FakeEvent) -> None:
-        FakeStream.calls.append("order")
-
-    def synchronize(self) -> None:
-        FakeStream.calls.append("synchronize")
-
-
-class FakePool:
-    """Says if it goes before the graphs that use it."""
-
-    id = (0, 1)
-
-    def __del__(self) -> None:
-        FakeStream.calls.append(f"pool goes after {FakeGraph.alive()} graphs")
-
-
 @pytest.fixture
 def pretend_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA's part in the graph launch, played on the CPU: what a captured call would do, a replay does."""
-
-    @contextmanager
-    def capture(graph: FakeGraph, *, pool: object, stream: object, capture_error_mode: str) -> Iterator[None]:
-        assert pool == FakePool.id and isinstance(stream, FakeStream) and capture_error_mode == "thread_local"
-        assert FakeGraph.capturing is None, "two captures at once"
-        FakeGraph.capturing = graph
-        yield
-        FakeGraph.capturing = None
-
-    def compiled(graph: fx.GraphModule, example: Any) -> tuple[Callable[..., None], float]:
-        def call(*inputs: Tensor) -> None:
-            if FakeGraph.capturing is None:
-                graph(*inputs)
-            else:
-                FakeGraph.capturing.calls.append(lambda: timed(graph, inputs))
-
-        def timed(graph: fx.GraphModule, inputs: tuple[Tensor, ...]) -> None:
-            FakeClock.now += FakeClock.step_seconds / 2  # noise and step are a call each
-            graph(*inputs)
-
-        return call, 0.0
-
-    for name, value in {
-        "CUDAGraph": FakeGraph,
-        "graph": capture,
-        "Event": FakeEvent,
-        "MemPool": FakePool,
-        "Stream": lambda device: FakeStream(),
-        "current_stream": lambda device: FakeStream(),
-        "stream": lambda s: nullcontext(),
-        "device": lambda d: nullcontext(),
-        "synchronize": lambda d=None: None,
-        "mem_get_info": lambda d: (1 << 30, 2 << 30),
-        "memory_reserved": lambda d: 0,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr(graph_bucket, "compile_graph", compiled)
-    monkeypatch.setattr(inductor, "CpuLaunch", cudagraph.CudaGraphLaunch)
-    monkeypatch.setattr(FakeClock, "step_seconds", FakeClock.step_seconds)
-    FakeGraph.replays, FakeGraph.made, FakeStream.calls = 0, [], []
+    play_cuda(monkeypatch)
 
 
 @pytest.mark.parametrize("energy", [mlp(), indexed], ids=["mlp", "indexed"])
@@ -368,3 +263,23 @@ def test_threads_capture_one_at_a_time(pretend_cuda: None) -> None:
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda s: s.sample(20, n_chains=20, seed=1), ours))
     assert all(torch.equal(x, want) for x in found)
+
+
+def test_wrong_noise_is_not_captured() -> None:
+    """What the device draws is compared with the specification first; other numbers and NaN are refused."""
+    program, ids = program_of(mlp(), (2,)), torch.arange(2**40, 2**40 + 300)
+    seed, step = torch.tensor(-3), torch.tensor(7)
+    chains = Chains((torch.zeros(300, 2),), ids, ids, seed, (), ())
+    bucket = SimpleNamespace(_program=program, chains=chains, step=step)
+    noise = NoiseDraw(torch.zeros(300, 2), torch.zeros(300, 0))
+
+    def check(change: Callable[[Tensor], Tensor]) -> None:
+        def draw() -> None:
+            noise.normals.copy_(change(rng.normals(seed, step, ids, 2)))
+
+        graph_bucket.Bucket._check_noise(bucket, draw, noise)
+
+    check(lambda z: z + 1e-5)
+    for change in (lambda z: z.flip(1), lambda z: z + 0.01, lambda z: z / 0.0, lambda z: z * float("nan")):
+        with pytest.raises(ce.UnsupportedEnergyError, match="the noise gives other numbers"):
+            check(change)

@@ -85,7 +85,7 @@ class Bucket:
     def _noise(self, ahead: NoiseDraw, noise: NoiseDraw) -> tuple[str, Callable[[], None]]:
         """Who draws a step's noise, and the call that does."""
         seed, ids = self.chains.seed, self.chains.ids
-        if ids.is_cuda and importlib.util.find_spec("triton") is not None:
+        if _triton_can(ids.device):
             from compiled_ebm.backends.noise_kernel import fill_noise
 
             draw = fill_noise(seed, self.step, ids, noise, fast=self._program.carry_dtype == torch.float32)
@@ -188,6 +188,10 @@ class Bucket:
         """Copy what a launch changes back to the chains."""
         for source, target in _pairs(self.chains, chains, results_only=True):
             target.copy_(source)
+
+
+def _triton_can(device: torch.device) -> bool:
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 def _pairs(source: Chains, target: Chains, *, results_only: bool) -> Iterator[tuple[Tensor, Tensor]]:
