@@ -277,7 +277,8 @@ def test_wrong_noise_is_not_captured() -> None:
         def draw() -> None:
             noise.normals.copy_(change(rng.normals(seed, step, ids, 2)))
 
-        graph_bucket.Bucket._check_noise(bucket, draw, noise)
+        expected = graph_bucket.Bucket._specified(bucket)
+        graph_bucket.Bucket._check(bucket, draw, noise, expected)
 
     check(lambda z: z + 1e-5)
     for change in (lambda z: z.flip(1), lambda z: z + 0.01, lambda z: z / 0.0, lambda z: z * float("nan")):

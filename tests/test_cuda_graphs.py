@@ -80,6 +80,28 @@ def test_fast_normals_are_finite_at_both_ends_of_the_range() -> None:
     assert float((torch.stack([cosine, sine]) - want).abs().max()) < 5e-4
 
 
+def test_the_update_kernel_moves_chains_as_eager_does() -> None:
+    """Images, whose energy begins with a convolution; the control: the noise of another seed."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, stride=2), nn.SiLU(), nn.Flatten(-3), nn.Linear(8 * 49, 1)).cuda()
+
+    def energy(x: Tensor) -> Tensor:
+        return net(x).squeeze(-1) + 0.5 * x.square().sum((-3, -2, -1))
+
+    transition, found = ce.Langevin(0.01, clamp=(-2.0, 2.0)), {}
+    for backend in ("eager", "inductor"):
+        sampler = ce.build_sampler(energy, transition, (1, 16, 16), backend=backend, device="cuda")
+        found[backend] = [
+            sampler.run(sampler.init(n_chains=N, seed=seed, first_step=2**32 - 3), 10).state.x for seed in (1, 2)
+        ]
+        if backend == "inductor":
+            assert "in the Triton kernel of the update, clamp(" in sampler.explain()
+            cut = sampler.run(sampler.run(sampler.init(n_chains=N, seed=1, first_step=2**32 - 3), 3).state, 7).state.x
+            assert torch.equal(cut, found["inductor"][0])
+    assert float((found["eager"][0] - found["inductor"][0]).abs().max()) < 1e-3
+    assert float((found["eager"][0] - found["inductor"][1]).abs().max()) > 0.1
+
+
 # -- steady state ----------------------------------------------------------------------------------------------------
 
 

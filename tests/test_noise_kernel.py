@@ -1,4 +1,4 @@
-"""What the noise kernel costs on a Hopper card, by its machine code: no GPU is needed to compile it."""
+"""What the kernels of the noise and of the update cost on a Hopper card, by their machine code; no GPU is needed."""
 
 from __future__ import annotations
 
@@ -39,6 +39,26 @@ def test_instructions_for_four_normals(normals: int, ceiling: int, tmp_path: Pat
     if normals % 4 == 0:
         assert [opcode for opcode in sass.instructions if opcode.startswith("STG")] == ["STG.E.128"]
         assert sass.count("STS", "BAR") == 0  # no exchange between threads
+
+
+@pytest.mark.parametrize("bounds", [(float("-inf"), float("inf")), (-1.0, 2.0), (0.0, float("inf"))], ids=str)
+def test_the_update_costs_little_more_than_its_noise(bounds: tuple[float, float], tmp_path: Path) -> None:
+    """Two loads and a store of 16 bytes, twelve multiply-adds; no spills."""
+    from compiled_ebm.backends import update_kernel as updates
+    from compiled_ebm.backends.head import Head
+
+    head = Head(0, 2, 0, 1, minus=True, bounds=bounds)
+    arguments = {
+        **dict.fromkeys(("seed_pointer", "step_pointer", "cursor_pointer", "ids"), "*i64"),
+        **dict.fromkeys(("table", "first", "second", "moved"), "*fp32"),
+        "n_chains": "i32",
+        **updates.update_constants(head, 2, 128, 784, fast=True),
+    }
+    sass = compiled_for_sm90(updates.update_kernel, arguments, tmp_path, updates.NUM_WARPS)
+    assert sass.local_bytes == 0 and sass.registers <= 40
+    assert len(sass.instructions) <= (185 if bounds[0] > float("-inf") else 175)
+    assert [opcode for opcode in sass.instructions if opcode.startswith("STG")] == ["STG.E.128"]
+    assert sum(opcode.startswith("LDG") and ".128" in opcode for opcode in sass.instructions) == 2
 
 
 def test_uniforms_and_wide_indices(tmp_path: Path) -> None:

@@ -178,4 +178,5 @@ class CudaGraphLaunch:
         rows = self._buckets.rows()[-1]
         bucket = self._buckets.find(rows)
         assert bucket is not None
-        return f"# one step of {rows} chains, as handed to torch.compile\n{readable_code(bucket.batched.graph)}\n"
+        code = readable_code(bucket.batched.graph)
+        return f"# noise: {bucket.noise_by}\n# one step of {rows} chains, as handed to torch.compile\n{code}\n"

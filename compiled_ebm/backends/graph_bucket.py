@@ -14,6 +14,7 @@ from torch import Tensor
 from compiled_ebm.backends.base import Chains
 from compiled_ebm.backends.batched import batched_noise, batched_step, noise_buffers, step_inputs
 from compiled_ebm.backends.graph_length import SHORTEST, measured, steps_per_graph, timed_replays
+from compiled_ebm.backends.head import Head, take_head
 from compiled_ebm.backends.inductor import compile_graph
 from compiled_ebm.backends.noise import draw_noise
 from compiled_ebm.errors import UnsupportedEnergyError
@@ -64,11 +65,11 @@ class Bucket:
         self.table = torch.zeros((TABLE_LENGTH, n_hyper), dtype=program.carry_dtype, device=device)
         ahead = noise_buffers(program, 1, self.chains.ids)
         noise = NoiseDraw(ahead.normals[0], ahead.uniforms[0])
-        self.noise_by, draw = self._noise(ahead, noise)
         values = program.step.constants(chains.shared_kwargs)
         traced = step_inputs(self.chains, noise, self.step, self.table, self.cursor, values)
         self.batched = batched_step(program, traced, on_device_cursor=True)
         self.constants = [t.clone() for t in self.batched.layout(*values)]
+        self.noise_by, draw = self._noise(ahead, noise)
         inputs = step_inputs(self.chains, noise, self.step, self.table, self.cursor, self.constants)
         function, _ = compile_graph(self.batched.graph, inputs)
 
@@ -88,20 +89,62 @@ class Bucket:
         if _triton_can(ids.device):
             from compiled_ebm.backends.noise_kernel import fill_noise
 
-            draw = fill_noise(seed, self.step, ids, noise, fast=self._program.carry_dtype == torch.float32)
-            self._check_noise(draw, noise)
-            return "one Triton kernel, four numbers a Philox call", draw
+            fast = self._program.carry_dtype == torch.float32
+            draw = fill_noise(seed, self.step, ids, noise, fast=fast)
+            self._check(draw, noise, self._specified())
+            head = self._head()
+            if head is None:
+                return "one Triton kernel, four numbers a Philox call", draw
+            return f"in the Triton kernel of the update, {head}", self._update(head, noise, fast=fast)
         inputs = (seed, self.step.unsqueeze(0), ids, *ahead)  # a view: the noise follows the step that the graph sets
         function, _ = compile_graph(batched_noise(self._program, inputs), inputs)
         return "torch.compile of the specification", lambda: function(*inputs)
 
-    def _check_noise(self, draw: Callable[[], None], noise: NoiseDraw) -> None:
+    def _specified(self) -> NoiseDraw:
+        """The noise of the last rows, by ``rng.py``."""
+        return draw_noise(self._program, self.chains.seed, self.step, self.chains.ids[-_CHECKED_ROWS:])
+
+    def _head(self) -> Head | None:
+        """Take the update out of the step's graph if a kernel can do it with the noise; ``normals`` holds x' then."""
+        p = self._program
+        if p.transition.noise.normals != 1:
+            return None
+        n_state = len(p.state_shapes)
+        normals = n_state + 1 + len(p.kwargs.per_chain)  # as step_inputs has them
+        return take_head(self.batched.graph, n_state, normals, normals + 3)
+
+    def _update(self, head: Head, noise: NoiseDraw, *, fast: bool) -> Callable[[], None]:
+        """The call that writes x' where the normals were, and draws the uniforms if there are any."""
+        from compiled_ebm.backends.noise_kernel import fill_noise
+        from compiled_ebm.backends.update_kernel import fill_update
+
+        seed, step, ids = self.chains.seed, self.step, self.chains.ids
+        a, b = self.chains.state[head.first], self.chains.state[head.second]
+        update = fill_update(head, seed, step, self.cursor, self.table, ids, (a, b), noise.normals, fast=fast)
+        none = torch.empty((len(ids), 0), dtype=a.dtype, device=a.device)
+        uniforms = fill_noise(seed, step, ids, NoiseDraw(none, noise.uniforms), fast=fast)
+
+        def draw() -> None:
+            update()
+            uniforms()
+
+        self.table[0] = 0.5
+        change = -0.5 * b if head.minus else 0.5 * b
+        specified = self._specified()
+        moved = ((a + change)[-_CHECKED_ROWS:] + 0.5 * specified.normals).clamp(*head.bounds)
+        self._check(draw, noise, specified._replace(normals=moved))
+        self.table.zero_()
+        return draw
+
+    def _check(self, draw: Callable[[], None], buffers: NoiseDraw, expected: NoiseDraw) -> None:
         """Compare the last rows with the specification: a fault of a compiler would be wrong samples in silence."""
         draw()
-        expected = draw_noise(self._program, self.chains.seed, self.step, self.chains.ids[-_CHECKED_ROWS:])
-        for got, wanted in zip(noise, expected, strict=True):
-            error = float((got[-_CHECKED_ROWS:] - wanted).abs().max()) if wanted.numel() else 0.0
-            if not error <= _LARGEST_NOISE_ERROR:  # nor NaN
+        for got, wanted in zip(buffers, expected, strict=True):
+            wanted = wanted.reshape(got[-_CHECKED_ROWS:].shape)
+            scale = 1 + wanted.nan_to_num().abs()
+            error = (got[-_CHECKED_ROWS:] - wanted).abs() / scale
+            wrong = ~(error <= _LARGEST_NOISE_ERROR) & torch.isfinite(wanted)
+            if bool(wrong.any()):
                 raise UnsupportedEnergyError(
                     "backend='inductor': the Triton kernel that draws the noise gives other numbers than "
                     "compiled_ebm.rng: a fault of the compiler; use backend='eager', and please report the device"

@@ -1,13 +1,7 @@
 """A step's noise on a GPU in one kernel: four numbers a Philox call, from coordinates that live on the device.
 
-The kernel draws and stores; the update x' = x - eta grad + std xi is left to Inductor. A backend sees a traced step
-and knows no transition, and to Inductor the update is one pointwise expression, fused with whatever of the energy is
-pointwise in x'. Taken out of the graph it would be read from memory again by the rest of the step, which needs x and x'
-for the quarantine anyway: 12 bytes an element moved here to save the 8 that the normals cost there, and no kernel
-fewer wherever the energy begins with pointwise operations.
-
-Nor can the draw be inlined in Inductor's kernels: its pointwise code gives each element its own call, four times the
-work, and once for each user of the number.
+The draw cannot be inlined in Inductor's kernels: its pointwise code gives each element a call of its own, four times
+the work, and once for each user of the number.
 """
 
 from __future__ import annotations
@@ -23,11 +17,36 @@ from compiled_ebm.backends.triton_noise import normals4, uniforms4
 from compiled_ebm.rng import Stream
 from compiled_ebm.transitions.base import NoiseDraw
 
-__all__ = ["BLOCK", "NUM_WARPS", "constants", "fill_noise", "noise_kernel"]
+__all__ = [
+    "BLOCK",
+    "NUM_WARPS",
+    "call_coordinates",
+    "constants",
+    "fill_noise",
+    "in_order",
+    "index_type",
+    "noise_kernel",
+]
 
 BLOCK = 128
 """Philox calls a program, one a thread: 10,000 chains in two dimensions then reach 79 multiprocessors."""
 NUM_WARPS = 4
+
+
+@triton.jit
+def call_coordinates(ids, n_chains, program, COUNT: tl.constexpr, INDEX: tl.constexpr, BLOCK: tl.constexpr):
+    """Chain, draw block, and the two words of the chain's id, for each Philox call of a program."""
+    calls: tl.constexpr = (COUNT + 3) // 4
+    call = program.to(INDEX) * BLOCK + tl.arange(0, BLOCK)
+    chain = call // calls
+    chain_id = tl.load(ids + chain, mask=chain < n_chains, other=0)
+    return chain, (call % calls).to(tl.int32), chain_id.to(tl.uint32), (chain_id >> 32).to(tl.uint32)
+
+
+@triton.jit
+def in_order(a, b, c, d, BLOCK: tl.constexpr):
+    """Four numbers a call as ``[BLOCK, 4]``, in one thread each: their load and store is one of 16 bytes."""
+    return tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (BLOCK, 4))
 
 
 @triton.jit
@@ -52,13 +71,8 @@ def _filled(
     BLOCK: tl.constexpr,
 ):
     """One program's share of the numbers ``[n_chains, COUNT]``."""
-    calls: tl.constexpr = (COUNT + 3) // 4
     real: tl.constexpr = target.dtype.element_ty
-    call = program.to(INDEX) * BLOCK + tl.arange(0, BLOCK)
-    chain = call // calls
-    block = (call % calls).to(tl.int32)
-    chain_id = tl.load(ids + chain, mask=chain < n_chains, other=0)
-    low, high = chain_id.to(tl.uint32), (chain_id >> 32).to(tl.uint32)
+    chain, block, low, high = call_coordinates(ids, n_chains, program, COUNT, INDEX, BLOCK)
     if NORMAL:
         a, b, c, d = normals4(seed, STREAM, block, step, low, high, real, FAST)
     else:
@@ -69,9 +83,8 @@ def _filled(
         number = tl.arange(0, 2)[None, :]
         _stored(target, chain[:, None], number, tl.join(a, b), COUNT, n_chains)
     else:
-        four = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (BLOCK, 4))  # a, b, c, d in one thread: one store
         number = 4 * block[:, None] + tl.arange(0, 4)[None, :]
-        _stored(target, chain[:, None], number, four, COUNT, n_chains)
+        _stored(target, chain[:, None], number, in_order(a, b, c, d, BLOCK), COUNT, n_chains)
 
 
 @triton.jit(do_not_specialize=["n_chains"])
@@ -110,15 +123,19 @@ def noise_kernel(
             _filled(uniforms, seed, step, ids, n_chains, rest, UNIFORMS, UNIFORM_STREAM, False, INDEX, FAST, BLOCK)
 
 
+def index_type(n_chains: int, count: int) -> object:
+    """Of offsets into ``[n_chains, count]``: 64 bits only where they are needed."""
+    return tl.int32 if n_chains * 4 * -(-count // 4) + 4 * BLOCK < 1 << 31 else tl.int64
+
+
 def constants(normals: int, uniforms: int, n_chains: int, *, fast: bool) -> dict[str, object]:
-    """The kernel's compile-time arguments for so many numbers a chain; 64-bit indices only where they are needed."""
-    largest = n_chains * 4 * max(-(-normals // 4), -(-uniforms // 4)) + 4 * BLOCK
+    """The kernel's compile-time arguments for so many numbers a chain."""
     return {
         "NORMALS": normals,
         "UNIFORMS": uniforms,
         "NORMAL_STREAM": int(Stream.TRANSITION),
         "UNIFORM_STREAM": int(Stream.TRANSITION_UNIFORM),
-        "INDEX": tl.int32 if largest < 1 << 31 else tl.int64,
+        "INDEX": index_type(n_chains, max(normals, uniforms)),
         "FAST": fast,
         "BLOCK": BLOCK,
     }
