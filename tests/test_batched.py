@@ -230,6 +230,29 @@ def test_dropping_the_sampler_drops_graphs_and_buffers(pretend_cuda: None) -> No
     assert result.state.n_chains == 20
 
 
+def test_a_bucket_that_outlives_its_launch_keeps_the_pool(pretend_cuda: None) -> None:
+    sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
+    sampler.build(20)
+    bucket = buckets_of(sampler, 20).find(32)
+    del sampler
+    gc.collect()
+    FakeStream.calls.clear()
+    del bucket
+    assert FakeStream.calls == ["pool goes after 0 graphs"]
+
+
+def test_capture_leaves_the_users_settings(pretend_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions are captured deterministic; what the user set is there again afterwards."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen = []
+    monkeypatch.setattr(
+        torch.cuda, "mem_get_info", lambda d: (seen.append(torch.backends.cudnn.deterministic), (1, 2))[1]
+    )
+    ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor").build(20)
+    assert set(seen) == {True}
+    assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.deterministic
+
+
 def test_a_moved_buffer_is_seen_and_captured_anew(pretend_cuda: None) -> None:
     sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
     state = sampler.init(n_chains=20, seed=3)

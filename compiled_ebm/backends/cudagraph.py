@@ -55,7 +55,7 @@ class _Buckets:
             self._pool = torch.cuda.MemPool()
             self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         with self.in_order():
-            self._held[rows] = Bucket(self._program, chains, self._pool.id)
+            self._held[rows] = Bucket(self._program, chains, self._pool)
 
     @contextmanager
     def in_order(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import importlib.util
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,8 +45,8 @@ class Bucket:
     Args:
         program: The chain program, on a CUDA device.
         chains: Chains like those that will be advanced.
-        pool: Where the graphs' intermediate values live. It may be shared with graphs that never run at the same time:
-            nothing in it outlives a replay.
+        pool: A MemPool, where the graphs' intermediate values live. It may be shared with graphs that never run at the
+            same time: nothing in it outlives a replay.
     """
 
     def __init__(self, program: ChainProgram, chains: Chains, pool: Any) -> None:
@@ -79,7 +80,8 @@ class Bucket:
 
         # the compiled code too: a graph holds only the addresses of its kernels and of the constants they read
         self._held = (advance, *inputs)
-        self.graphs, self.cost = self._captured(advance, pool)
+        self.graphs, self.cost = self._captured(advance, pool.id)
+        self._pool = pool  # last, and so the last to go: it must outlive the graphs
         self._captured_tensors = (*inputs, self.chains.ids, self.chains.seed)
         self._pointers = self._addresses()
 
@@ -166,7 +168,7 @@ class Bucket:
             return graph
 
         # a collection could free what belongs to other graphs, which is not allowed while this thread captures
-        with _CAPTURING, collection_paused():
+        with _CAPTURING, collection_paused(), _deterministic_convolutions():
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UP_CALLS):
                     advance()
@@ -231,6 +233,18 @@ class Bucket:
         """Copy what a launch changes back to the chains."""
         for source, target in _pairs(self.chains, chains, results_only=True):
             target.copy_(source)
+
+
+@contextmanager
+def _deterministic_convolutions() -> Iterator[None]:
+    """What is captured adds in one order, and is not chosen by a trial: the same chain is the same bits."""
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def _triton_can(device: torch.device) -> bool:
