@@ -48,12 +48,28 @@ class CompiledLangevin:
         self.sampler.build(self.workload.n_chains)
         return time.perf_counter() - begin
 
+    def launch(self) -> Callable[[], None]:
+        """The run's launch alone, without what a run does around it on the host; it returns before it is done."""
+        sampler, work = self._built(), self.workload
+        state = sampler.init(self.x0, seed=0)
+        program, launch = sampler._builds.get({}, work.n_chains)
+        chains = sampler._buffers(program, launch, state, {})
+        launch.prepare(chains)
+        launch.init(chains, 0)
+        launch.begin(chains)
+        hyper = sampler._hyper(0, work.n_steps)(0, work.n_steps)
+        return lambda: launch(chains, 0, hyper, None)
+
+    def _built(self) -> ce.Sampler:
+        if self.sampler is None:
+            raise RuntimeError("CompiledLangevin: call build() first")
+        return self.sampler
+
     def run(self) -> Tensor:
         """All steps from the start; the last positions."""
-        if self.sampler is None:
-            raise RuntimeError("CompiledLangevin.run: call build() first")
-        state = self.sampler.init(self.x0, seed=0)
-        x: Tensor = self.sampler.run(state, n_steps=self.workload.n_steps).state.x
+        sampler = self._built()
+        state = sampler.init(self.x0, seed=0)
+        x: Tensor = sampler.run(state, n_steps=self.workload.n_steps).state.x
         peers.synchronize(x.device)
         return x
 
@@ -65,16 +81,24 @@ def compiled_ebm_langevin(
     return CompiledLangevin(workload, backend, device, noise_scale)
 
 
-def missing(name: str, workload: Workload) -> str | None:
+def missing(name: str, workload: Workload, device: str = "cpu") -> str | None:
     """Why `name` cannot run `workload` here (not installed, or no such form of the energy); None if it can."""
     package = REQUIRES.get(name)
     if package is not None and find_spec(package) is None:
         return f"{package} is not installed"
+    if name == "jax" and device == "cuda" and not _jax_has_gpu():
+        return "jax is installed without its GPU part"
     if name == "jax" and workload.jax_energy is None:
         return f"{workload.name} has no jax form"
     if name == "torchebm-model" and not peers.has_torchebm_model(workload):
         return f"TorchEBM ships no model of {workload.name}"
     return None
+
+
+def _jax_has_gpu() -> bool:
+    import jax
+
+    return any(place.platform == "gpu" for place in jax.devices())
 
 
 def contender(name: str, workload: Workload, device: str = "cpu", noise_scale: float = 1.0) -> Contender:

@@ -36,18 +36,26 @@ class Contender(Protocol):
         """All steps; the last positions, `[n_chains, *event]`."""
 
 
+def wall_seconds(contender: Contender) -> float:
+    """One run by the host's clock; a run returns when it is done."""
+    begin = time.perf_counter()
+    contender.run()
+    return time.perf_counter() - begin
+
+
 def measure(
     workload: Workload,
     contenders: Sequence[Contender],
     rounds: int = 5,
     baseline: str = "torchebm",
     progress: Callable[[str], None] = lambda message: None,
+    timed: Callable[[Contender], float] = wall_seconds,
 ) -> list[Row]:
     """Time all contenders of one workload, in turn within each round, so that a slow spell of the machine hits all.
 
     Each contender is built and run once unrecorded first, and waits before each run until no other's threads spin. A
     row has `seconds` (one per round), their median, minimum and maximum, `build_seconds`, and `ratio`: the baseline's
-    median over this median, None without the baseline.
+    median over this median, None without the baseline. ``timed`` runs a contender once and gives the seconds it took.
 
     Raises:
         FloatingPointError: a contender's last positions are not finite.
@@ -63,9 +71,7 @@ def measure(
         for contender in contenders:
             progress(f"{workload.name}: {contender.name}, round {index + 1} of {rounds}")
             time.sleep(_PAUSE)
-            begin = time.perf_counter()
-            contender.run()
-            seconds[contender.name].append(time.perf_counter() - begin)
+            seconds[contender.name].append(timed(contender))
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     return [
         {
@@ -106,7 +112,7 @@ def environment(device: str = "cpu") -> Row:
         "threads": torch.get_num_threads(),
         "vector": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("compiled_ebm", "torch", "torchebm", "jax", "numpy")},
+        "versions": {name: package_version(name) for name in ("compiled_ebm", "torch", "torchebm", "jax", "numpy")},
     }
 
 
@@ -123,7 +129,8 @@ def cpu_model() -> str:
     return f"{named['model name']} (family {named.get('cpu family', '?')}, model {named.get('model', '?')})"
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The installed version of a package, None without it."""
     try:
         return version(package)
     except PackageNotFoundError:

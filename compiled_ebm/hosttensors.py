@@ -21,6 +21,13 @@ def copied(tensor: Tensor) -> Tensor:
     return copy
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The CPU tensor on the device, without waiting for the device's work: from pinned memory, in stream order."""
+    if device.type != "cuda" or tensor.numel() == 0:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def finite_rows(tensor: Tensor) -> Tensor:
     """`[n]`, whether all of `tensor[i]` is finite."""
     rows = tensor.detach().reshape(len(tensor), -1)

@@ -80,13 +80,14 @@ def advance(
         Steps done (fewer than asked after Ctrl-C) and launches made.
     """
     done = n_launches = 0
+    room: Keep | None = None
     wanted = launch.first_steps(n_chains)
     with _deferred_interrupt() as interrupt:
         while done < n_steps and not interrupt.requested:
             count = min(wanted, n_steps - done, MAX_LAUNCH_STEPS)
             keep = None
             if thin is not None and collector is not None:
-                keep, count = _keep(chains, n_chains, thin, done, count)
+                keep, room, count = _keep(chains, n_chains, thin, done, count, room)
             begin = time.perf_counter()
             launch(chains, first_step + done, hyper(done, count), keep)
             launch.synchronize()
@@ -101,19 +102,21 @@ def advance(
     return done, n_launches
 
 
-def _keep(chains: Chains, n_chains: int, thin: int, done: int, count: int) -> tuple[Keep, int]:
-    """Buffers for what the next ``count`` steps keep; the count shrinks if that would be too much at once."""
+def _keep(chains: Chains, n_chains: int, thin: int, done: int, count: int, room: Keep | None) -> tuple[Keep, Keep, int]:
+    """Buffers for what the next ``count`` steps keep; the count shrinks if that would be too much at once.
+
+    ``room`` is what the launch before had, used again if it is enough: launches of one length allocate nothing.
+    """
     x = chains.state[0]
     bytes_per_draw = n_chains * (x[0].numel() + 1) * x.element_size()
     count = min(count, max(1, _KEEP_BYTES // max(bytes_per_draw, 1)) * thin)
     phase = done % thin
     kept = (phase + count) // thin
-    return (
-        Keep(
+    if room is None or room.x.shape[0] < kept:
+        room = Keep(
             torch.empty((kept, n_chains, *x.shape[1:]), dtype=x.dtype, device=x.device),
             torch.empty((kept, n_chains), dtype=x.dtype, device=x.device),
             thin,
             phase,
-        ),
-        count,
-    )
+        )
+    return Keep(room.x[:kept], room.energy[:kept], thin, phase), room, count

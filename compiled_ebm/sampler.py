@@ -27,7 +27,7 @@ from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.draws.memory import Collector, MemoryDraws
 from compiled_ebm.draws.progress import progress_bar
 from compiled_ebm.errors import NonFiniteChainWarning
-from compiled_ebm.hosttensors import copied, finite_rows
+from compiled_ebm.hosttensors import copied, finite_rows, sent
 from compiled_ebm.memory import check_fits
 from compiled_ebm.state import ChainState, RunResult, RunStats
 from compiled_ebm.trace import ALIVE, ChainProgram
@@ -275,7 +275,7 @@ class Sampler:
                     f"transition: expected values within the range of {self._carry}, got {exact[0].tolist()} at the "
                     f"first step of {self._transition}; choose larger or smaller ones, or dtype=torch.float64"
                 )
-            return rounded.to(self.device)
+            return sent(rounded, self.device)
 
         if n_steps > _TABLE_STEPS:
             return lambda done, count: table(first_step + done, count)
@@ -418,4 +418,5 @@ def _stats(
 
 def _seed_tensor(seed: int, device: torch.device) -> Tensor:
     signed = seed - (1 << 64) if seed >= 1 << 63 else seed
-    return torch.tensor(signed, dtype=torch.int64, device=device)
+    # a fill, where torch.tensor would copy from the host and wait for the device
+    return torch.full((), signed, dtype=torch.int64, device=device)

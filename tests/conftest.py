@@ -4,18 +4,28 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+
+try:  # a GPU machine may have no more than pytest: the tests marked cuda need nothing else
+    from hypothesis import settings
+except ModuleNotFoundError:
+    settings = None
 
 # Before torch is imported: Inductor's pool of compile workers goes on starting for tens of seconds on few cores.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
-settings.register_profile("compiled_ebm", deadline=None, derandomize=True)
-settings.load_profile("compiled_ebm")
+if settings is not None:
+    settings.register_profile("compiled_ebm", deadline=None, derandomize=True)
+    settings.load_profile("compiled_ebm")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but for those that torch gives itself when Inductor is first imported."""
-    config.addinivalue_line("filterwarnings", r"ignore:`torch\.jit\.script:DeprecationWarning")
+    """Warnings are errors, but for those that torch gives itself: of Inductor's imports, and of every CUDA device."""
+    for line in (
+        r"ignore:`torch\.jit\.script:DeprecationWarning",
+        "ignore:TensorFloat32 tensor cores:UserWarning",  # at the first torch.compile on a card that has them
+        "ignore:Synchronization debug mode is a prototype:UserWarning",
+    ):
+        config.addinivalue_line("filterwarnings", line)
     # A test that is named runs, though the default of -m in pyproject.toml leaves slow ones out.
     if config.option.markexpr == "not slow" and all("::" in argument for argument in config.args):
         config.option.markexpr = ""

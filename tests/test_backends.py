@@ -935,7 +935,9 @@ def test_cuda_graphs_agree_with_eager_on_the_device(case: Case, monkeypatch: pyt
     """150 steps: two long graphs and a tail of single steps; the first ten within rounding of the reference."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # on by default for convolutions: 10 bits
     reference = reference_of(case.name, torch.float32)
-    tolerance = 2 * reference.tolerance(torch.float32, N_STEPS)
+    # the device's own logarithm, sine and cosine: normals within 1e-5 of the specification's
+    noise = N_STEPS * 1e-5 * (2 * case.step_size) ** 0.5
+    tolerance = 2 * reference.tolerance(torch.float32, N_STEPS) + noise
     states = []
     for backend in BACKENDS:
         sampler = on_cuda(case, backend)
@@ -1062,4 +1064,6 @@ def test_cuda_other_dtypes(dtype: torch.dtype) -> None:
     case, reference = BY_NAME["mlp"], reference_of("mlp", dtype)
     sampler = on_cuda(case, dtype=dtype)
     state = sampler.run(sampler.init(case.x0(N).cuda(), seed=SEED), N_STEPS).state
-    assert float((state.positions.cpu() - reference.x).abs().max()) <= 2 * reference.tolerance(dtype, N_STEPS)
+    noise = 0.0 if dtype == torch.float64 else N_STEPS * 1e-5 * (2 * case.step_size) ** 0.5
+    tolerance = 2 * reference.tolerance(dtype, N_STEPS) + noise
+    assert float((state.positions.cpu() - reference.x).abs().max()) <= tolerance

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+import gc
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from pretend_cuda import FakeClock, FakeGraph, FakeStream, play_cuda
 from torch import Tensor, fx, nn
 
 import compiled_ebm as ce
 from compiled_ebm import rng
-from compiled_ebm.backends import cudagraph, inductor
-from compiled_ebm.backends.base import Chains
+from compiled_ebm.backends import cudagraph, graph_bucket, graph_length, inductor
+from compiled_ebm.backends.base import FEW_STEPS, Chains
 from compiled_ebm.backends.batched import batched_noise, batched_step, noise_buffers, step_inputs
 from compiled_ebm.trace import ChainProgram, KwargsSpec, trace
 from compiled_ebm.transitions.base import NoiseDraw
@@ -106,57 +110,9 @@ def test_a_wrong_compilation_is_refused() -> None:
         inductor._check_compiled(planted, graph, example)
 
 
-class FakeGraph:
-    """Records the calls made while it captures, and makes them again at each replay."""
-
-    capturing: FakeGraph | None = None
-    replays = 0
-
-    def __init__(self) -> None:
-        self.calls: list[Callable[[], None]] = []
-
-    def pool(self) -> object:
-        return "pool"
-
-    def replay(self) -> None:
-        FakeGraph.replays += 1
-        for call in self.calls:
-            call()
-
-
 @pytest.fixture
 def pretend_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA's part in the graph launch, played on the CPU: what a captured call would do, a replay does."""
-
-    @contextmanager
-    def capture(graph: FakeGraph, **_: Any) -> Iterator[None]:
-        FakeGraph.capturing = graph
-        yield
-        FakeGraph.capturing = None
-
-    def compiled(graph: fx.GraphModule, example: Any) -> tuple[Callable[..., None], float]:
-        def call(*inputs: Tensor) -> None:
-            if FakeGraph.capturing is None:
-                graph(*inputs)
-            else:
-                FakeGraph.capturing.calls.append(lambda: graph(*inputs))
-
-        return call, 0.0
-
-    stream = type("Stream", (), {"wait_stream": lambda self, other: None})
-    for name, value in {
-        "CUDAGraph": FakeGraph,
-        "graph": capture,
-        "Stream": lambda device: stream(),
-        "current_stream": lambda device: stream(),
-        "stream": lambda s: nullcontext(),
-        "device": lambda d: nullcontext(),
-        "synchronize": lambda d=None: None,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr(cudagraph, "compile_graph", compiled)
-    monkeypatch.setattr(inductor, "CpuLaunch", cudagraph.CudaGraphLaunch)
-    FakeGraph.replays = 0
+    play_cuda(monkeypatch)
 
 
 @pytest.mark.parametrize("energy", [mlp(), indexed], ids=["mlp", "indexed"])
@@ -188,3 +144,166 @@ def test_graph_launch_resumes_and_sees_new_weights(pretend_cuda: None) -> None:
             parameter.mul_(3.0)
     assert not torch.equal(sampler.run(state, 100).state.x, whole.x)
     assert sampler._builds.count == 1
+
+
+def buckets_of(sampler: ce.Sampler, n_chains: int) -> Any:
+    _, launch = sampler._builds.get({}, n_chains)
+    return launch._buckets
+
+
+def test_length_of_the_graph_is_measured(pretend_cuda: None) -> None:
+    """4 us a launch: under 2% of 32 steps of 10 us, and of 128 of 2 us; of eight of 10 ms."""
+    for step_seconds, expected in ((10e-6, 32), (2e-6, 128), (10e-3, 8), (0.1e-6, 512)):
+        FakeClock.step_seconds = step_seconds
+        sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
+        sampler.build(20)
+        bucket = buckets_of(sampler, 20).find(32)
+        assert bucket.steps_per_graph == expected
+        assert bucket.cost.step_seconds == pytest.approx(step_seconds, rel=1e-3)
+        assert bucket.cost.launch_seconds == pytest.approx(4e-6, rel=1e-3)
+        assert f"32 rows        {expected} steps a graph: {step_seconds * 1e6:.1f} us a step" in sampler.explain()
+
+
+def test_length_of_the_graph_by_hand() -> None:
+    cost = graph_length.StepCost(1e-6, 5e-6, 1e-4, 1000)
+    assert graph_length.steps_per_graph(cost) == 256  # 5 / 250 is the 2%
+    assert graph_length.steps_per_graph(cost._replace(capture_seconds=0.01)) == 64  # 1.28 s would be too long
+    assert graph_length.steps_per_graph(cost._replace(capture_bytes=1 << 22)) == 32
+    assert graph_length.steps_per_graph(cost._replace(step_seconds=1.0)) == graph_length.SHORTEST
+    assert graph_length.steps_per_graph(cost._replace(step_seconds=1e-9)) == graph_length.LONGEST
+    measured = graph_length.measured(14e-6, 84e-6, 0.8, 1 << 20)
+    assert measured == pytest.approx((10e-6, 4e-6, 0.1, 1 << 17))
+    disturbed = graph_length.measured(90e-6, 80e-6, 0.8, -5)  # other work while the single step was timed
+    assert disturbed.step_seconds == pytest.approx(10e-6) and disturbed.capture_bytes == 0
+
+
+def test_a_launch_is_few_replays(pretend_cuda: None) -> None:
+    """Greedy over graphs of 512, 64, 8 and 1 steps."""
+    FakeClock.step_seconds = 0.1e-6
+    sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
+    sampler.build(20)
+    bucket = buckets_of(sampler, 20).find(32)
+    assert list(bucket.graphs) == [512, 64, 8, 1]
+    before, step = FakeGraph.replays, int(bucket.step)
+    bucket.replay(1000)
+    assert FakeGraph.replays - before == 1 + 7 + 5
+    assert int(bucket.step) == step + 1000
+
+
+def test_first_launch_is_as_long_as_the_measured_step_says(pretend_cuda: None) -> None:
+    FakeClock.step_seconds = 50e-6
+    sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
+    _, launch = sampler._builds.get({}, 20)
+    assert launch.first_steps(20) == FEW_STEPS
+    sampler.build(20)
+    assert launch.first_steps(20) == pytest.approx(1000, abs=1)
+
+
+def test_buckets_are_bounded_and_the_oldest_goes(pretend_cuda: None) -> None:
+    sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
+    for n_chains in range(16, 16 * 9, 16):
+        sampler.build(n_chains)
+    buckets, alive = buckets_of(sampler, 16), FakeGraph.alive()
+    assert buckets.rows() == list(range(16, 16 * 9, 16)) and len(buckets.rows()) == cudagraph.MAX_BUCKETS
+    sampler.run(sampler.init(n_chains=16), 2)  # used again: 32 is the oldest now
+    FakeStream.calls.clear()
+    sampler.build(160)
+    assert 32 not in buckets.rows() and {16, 160} <= set(buckets.rows())
+    assert FakeGraph.alive() == alive and "wait for event" in FakeStream.calls
+
+
+def test_dropping_the_sampler_drops_graphs_and_buffers(pretend_cuda: None) -> None:
+    """By reference counts alone, the graphs before their pool."""
+    sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
+    result = sampler.run(sampler.init(n_chains=20), 40)
+    table = weakref.ref(buckets_of(sampler, 20).find(32).table)
+    assert FakeGraph.alive() >= 2 and table() is not None
+    gc.collect()
+    gc.disable()
+    try:
+        FakeStream.calls.clear()
+        del sampler
+        assert FakeGraph.alive() == 0 and table() is None
+        assert FakeStream.calls == ["wait for event", "pool goes after 0 graphs"]
+    finally:
+        gc.enable()
+    assert result.state.n_chains == 20
+
+
+def test_a_bucket_that_outlives_its_launch_keeps_the_pool(pretend_cuda: None) -> None:
+    sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
+    sampler.build(20)
+    bucket = buckets_of(sampler, 20).find(32)
+    del sampler
+    gc.collect()
+    FakeStream.calls.clear()
+    del bucket
+    assert FakeStream.calls == ["pool goes after 0 graphs"]
+
+
+def test_capture_leaves_the_users_settings(pretend_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions are captured deterministic; what the user set is there again afterwards."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen = []
+    monkeypatch.setattr(
+        torch.cuda, "mem_get_info", lambda d: (seen.append(torch.backends.cudnn.deterministic), (1, 2))[1]
+    )
+    ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor").build(20)
+    assert set(seen) == {True}
+    assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.deterministic
+
+
+def test_a_moved_buffer_is_seen_and_captured_anew(pretend_cuda: None) -> None:
+    sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
+    state = sampler.init(n_chains=20, seed=3)
+    want = sampler.run(state, 10).state
+    program, launch = sampler._builds.get({}, 20)
+    chains = sampler._buffers(program, launch, want, {})
+    bucket = launch._buckets.find(32)
+    bucket.constants[0].set_(bucket.constants[0].clone())
+    with pytest.raises(RuntimeError, match="static buffers where they were.*run the sampler again"):
+        launch(chains, 10, torch.full((1, 2), 0.01), None)
+    assert torch.equal(sampler.run(state, 10).state.x, want.x)
+    assert launch._buckets.find(32) is not bucket
+
+
+def test_every_launch_is_ordered_and_waits_for_its_own_stream_alone(pretend_cuda: None) -> None:
+    sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
+    state = sampler.run(sampler.init(n_chains=20), 8).state
+    FakeStream.calls.clear()
+    sampler.run(state, 8)
+    assert FakeStream.calls == ["order", "order", "synchronize"]  # begin, the launch, the end of the launch
+
+
+def test_threads_capture_one_at_a_time(pretend_cuda: None) -> None:
+    """The fake capture fails if it is entered twice; each thread's chains are those of one thread."""
+
+    def sampler() -> ce.Sampler:
+        return ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
+
+    ours = [sampler() for _ in range(4)]
+    want = sampler().sample(20, n_chains=20, seed=1)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda s: s.sample(20, n_chains=20, seed=1), ours))
+    assert all(torch.equal(x, want) for x in found)
+
+
+def test_wrong_noise_is_not_captured() -> None:
+    """What the device draws is compared with the specification first; other numbers and NaN are refused."""
+    program, ids = program_of(mlp(), (2,)), torch.arange(2**40, 2**40 + 300)
+    seed, step = torch.tensor(-3), torch.tensor(7)
+    chains = Chains((torch.zeros(300, 2),), ids, ids, seed, (), ())
+    bucket = SimpleNamespace(_program=program, chains=chains, step=step)
+    noise = NoiseDraw(torch.zeros(300, 2), torch.zeros(300, 0))
+
+    def check(change: Callable[[Tensor], Tensor]) -> None:
+        def draw() -> None:
+            noise.normals.copy_(change(rng.normals(seed, step, ids, 2)))
+
+        expected = graph_bucket.Bucket._specified(bucket)
+        graph_bucket.Bucket._check(bucket, draw, noise, expected)
+
+    check(lambda z: z + 1e-5)
+    for change in (lambda z: z.flip(1), lambda z: z + 0.01, lambda z: z / 0.0, lambda z: z * float("nan")):
+        with pytest.raises(ce.UnsupportedEnergyError, match="the noise gives other numbers"):
+            check(change)
