@@ -19,6 +19,7 @@ from compiled_ebm.energies import (
     StyblinskiTangModel,
 )
 from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning, UnsupportedEnergyError
+from compiled_ebm.kernel_cost import KernelCost, kernel_cost
 from compiled_ebm.repetition import repeat
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.samplers import LangevinDynamics
@@ -40,6 +41,7 @@ __all__ = [
     "GaussianModel",
     "HarmonicModel",
     "HimmelblauModel",
+    "KernelCost",
     "Langevin",
     "LangevinDynamics",
     "MLPModel",
@@ -55,6 +57,7 @@ __all__ = [
     "UnsupportedEnergyError",
     "__version__",
     "build_sampler",
+    "kernel_cost",
     "repeat",
     "schedules",
 ]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from compiled_ebm import captures, checksum, sourcelines
-from compiled_ebm.arguments import check_dtypes, checked_shape, resolve_device
+from compiled_ebm.arguments import check_dtypes, checked_kwargs, checked_shape, resolve_device
 from compiled_ebm.backends import eager, inductor
 from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.choice import Choice, KernelLaunch, choose
@@ -121,6 +121,23 @@ def build_sampler(
     if model_kwargs is not None and not isinstance(model_kwargs, Mapping):
         raise TypeError(f"model_kwargs: expected a mapping of names to values, got {type(model_kwargs).__name__}")
     return Sampler(builds, transition, shape, dtype, builds.carry_dtype, where, model_kwargs or {})
+
+
+def traced(
+    energy: Energy,
+    transition: Transition,
+    event_shape: tuple[int, ...] | int,
+    *,
+    dtype: torch.dtype,
+    model_kwargs: Mapping[str, Any],
+    n_chains: int,
+) -> tuple[ChainProgram, tuple[Tensor, ...]]:
+    """The checked program of an energy where its tensors are, and the shared tensors of ``model_kwargs``."""
+    sampler = build_sampler(energy, transition, event_shape, backend="eager", dtype=dtype, model_kwargs=model_kwargs)
+    kwargs = checked_kwargs(model_kwargs, sampler.device)
+    with torch.inference_mode(False), torch.autocast(sampler.device.type, enabled=False):
+        program, _ = sampler.built(kwargs, n_chains)
+    return program, tuple(kwargs[name] for name in program.kwargs.shared)
 
 
 def check_backend(backend: object) -> None:

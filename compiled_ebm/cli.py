@@ -46,6 +46,7 @@ from compiled_ebm.cli_options import (
 from compiled_ebm.cli_report import kept_arrays, megabytes, plot_draws, print_report, run_metadata
 from compiled_ebm.draws import plot, save
 from compiled_ebm.energies.registry import BUILTIN_ENERGIES
+from compiled_ebm.kernel_cost import TARGETS, kernel_cost
 from compiled_ebm.named_energy import load_energy
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.target import Energy
@@ -102,8 +103,23 @@ def explain(
     device: DeviceOption = None,
     backend: BackendOption = "auto",
     source: Annotated[bool, typer.Option("--source", help="Print the generated source instead.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="Compile the CUDA kernel for sm_80, sm_90 or sm_100, with no GPU, and tell its cost instead.",
+        ),
+    ] = None,
 ) -> None:
     """Build the sampler, and tell which backend it is, why, and what is compiled."""
+    if target is not None:
+        kind = DTYPE_NAMES[one_of("--dtype", dtype, tuple(DTYPE_NAMES))]
+        one_of("--target", target, TARGETS)
+        model = load_energy(energy, event_shape, kind, "cpu")
+        transition = Langevin(step_size=step_size, noise_scale=noise_scale)
+        cost = kernel_cost(model.energy, transition, model.event_shape, target=target, n_chains=chains, dtype=kind)
+        print(cost.source.strip() if source else cost)
+        return
     sampler, _ = _build(energy, event_shape, step_size, noise_scale, dtype, device, backend)
     sampler.build(chains)
     print(sampler.source.strip() if source else sampler.explain())

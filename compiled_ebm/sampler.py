@@ -369,6 +369,10 @@ class Sampler:
         """Which backend and why, what is compiled, how often and how long it was built."""
         return self._builds.explain()
 
+    def built(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
+        """The traced program and its launch, for checked keyword arguments."""
+        return self._builds.get(model_kwargs, n_chains)
+
     @property
     def source(self) -> str:
         """The generated code, readable."""

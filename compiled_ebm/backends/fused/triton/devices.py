@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DEVICES", "Device", "device_of"]
+__all__ = ["DEVICES", "Device"]
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,3 @@ DEVICES = {
     "sm_100": Device("B200", 100, 148, 1.85e9),
 }
 """By target. Source: the vendor's data sheets and programming guide, table of technical specifications."""
-
-
-def device_of(target: str) -> Device:
-    """The device of a target such as "sm_90".
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    if target not in DEVICES:
-        raise ValueError(f"target: expected one of {', '.join(DEVICES)}, got {target!r}")
-    return DEVICES[target]

@@ -13,7 +13,7 @@ from compiled_ebm.backends.fused.triton.values import Form, padded
 
 __all__ = ["candidates", "ranked"]
 
-_ELEMENTS_A_THREAD = (4, 8, 16, 32)
+_ELEMENTS_A_THREAD = (8, 16, 32)
 """Of the widest node: fewer leave registers unused, more spill."""
 _MOST_ELEMENTS = 64
 _LARGEST_BLOCK = 128
@@ -51,7 +51,7 @@ def _for_products(widest: int, precision: str) -> Iterator[Form]:
 
 def _for_axes(widest: int, precision: str) -> Iterator[Form]:
     for chains_last in (True, False):
-        for warps in (1, 4, 8):
+        for warps in (1, 4):
             for each in _ELEMENTS_A_THREAD:
                 block = each * 32 * warps // widest
                 least = 8 if chains_last else 1

@@ -19,16 +19,17 @@ from compiled_ebm.backends.fused.estimate import Estimate
 from compiled_ebm.backends.fused.lower import lower_init, lower_step
 from compiled_ebm.backends.fused.program import Dot
 from compiled_ebm.backends.fused.triton.devices import DEVICES, Device
-from compiled_ebm.backends.fused.triton.forms import candidates, ranked
+from compiled_ebm.backends.fused.triton.forms import candidates
 from compiled_ebm.backends.fused.triton.kernel import TritonKernel
 from compiled_ebm.backends.fused.triton.loading import is_interpreted
 from compiled_ebm.backends.fused.triton.resources import Resources
+from compiled_ebm.backends.fused.triton.search import best_layouts
 from compiled_ebm.backends.fused.triton.values import Form
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.garbage import collection_paused
 from compiled_ebm.trace import ChainProgram
 
-__all__ = ["FusedCudaLaunch"]
+__all__ = ["FusedCudaLaunch", "step_kernel"]
 
 _LARGEST_BLOCK = 128
 _FIRST_SECONDS = 0.05
@@ -37,6 +38,11 @@ _TIMED = 3
 _TRIAL_SECONDS = 0.01
 _MOST_TRIAL_STEPS = 1024
 _TRIAL_FORMAT = 1
+
+
+def step_kernel(program: ChainProgram) -> TritonKernel:
+    """The kernel of the program's step."""
+    return TritonKernel(partial(lower_step, program), program.step.n_constants, program.carry_dtype)
 
 
 class FusedCudaLaunch:
@@ -49,7 +55,7 @@ class FusedCudaLaunch:
 
     def __init__(self, program: ChainProgram, form: Form | None = None) -> None:
         self._program = program
-        self._kernel = TritonKernel(partial(lower_step, program), program.step.n_constants, program.carry_dtype)
+        self._kernel = step_kernel(program)
         self._init = TritonKernel(partial(lower_init, program), program.init.n_constants, program.carry_dtype)
         self._form = form
         self._build_seconds: float | None = None
@@ -97,15 +103,14 @@ class FusedCudaLaunch:
     def _chosen(self, chains: Chains) -> Form:
         """The layout that takes least time: by the machine code, then by trial on the device."""
         kernel = self._kernel
-        forms = candidates(kernel.program, kernel.plan)
         if is_interpreted():
-            return forms[0]
+            return candidates(kernel.program, kernel.plan)[0]
         device, n_chains = self._device(), chains.ids.shape[0]
-        best = ranked(forms, partial(kernel.resources, device=device), device, n_chains)
+        best, tried = best_layouts(kernel, device, n_chains)
         if not best:
             raise UnsupportedEnergyError(
                 f"energy: expected a step of one chain that fits a program instance on {device.name} "
-                f"({device.shared_bytes:,} bytes of shared memory), got none of {len(forms)} layouts that do; use "
+                f"({device.shared_bytes:,} bytes of shared memory), got none of {tried} layouts that do; use "
                 "backend='inductor' or 'auto'"
             )
         best = best[:_TIMED]

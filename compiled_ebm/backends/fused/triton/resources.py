@@ -77,12 +77,16 @@ class Resources:
 
     def seconds(self, device: Device, n_chains: int, n_steps: int) -> float:
         """Of a launch: by instructions issued where warps are many, by their latency where they are few."""
+        return n_steps * max(self.bounds(device, n_chains))
+
+    def bounds(self, device: Device, n_chains: int) -> tuple[float, float]:
+        """Seconds of a step by the instructions issued, and by the latency of one warp's."""
         instances = -(-n_chains // self.form.block)
         at_once = min(self.resident(device), -(-instances // device.multiprocessors))
         waves = -(-instances // (device.multiprocessors * at_once))
         warps_a_scheduler = max(1.0, at_once * self.form.warps / 4)
-        cycles = max(self.latency_cycles, self.issue_cycles * warps_a_scheduler)
-        return waves * n_steps * cycles / device.clock
+        issue, latency = self.issue_cycles * warps_a_scheduler, self.latency_cycles
+        return waves * issue / device.clock, waves * latency / device.clock
 
 
 def options(form: Form) -> dict[str, Any]:
