@@ -16,6 +16,8 @@ __all__ = ["candidates", "ranked"]
 _ELEMENTS_A_THREAD = (8, 16, 32)
 """Of the widest node: fewer leave registers unused, more spill."""
 _MOST_ELEMENTS = 64
+_SPILLING = 1.25
+"""How much slower than its instructions say a kernel may be whose stack does not fit the first-level cache."""
 _LARGEST_BLOCK = 128
 
 
@@ -43,7 +45,7 @@ def _ordered(forms: Iterator[Form], widest: int) -> list[Form]:
 
 
 def _for_products(widest: int, precision: str) -> Iterator[Form]:
-    for block, warps in ((128, 8), (64, 4), (64, 8), (32, 4), (16, 4), (16, 8), (8, 8), (4, 8)):
+    for block, warps in ((128, 8), (64, 4), (64, 8), (32, 4), (16, 4), (16, 8), (8, 8)):
         if block * widest <= 32 * warps * _MOST_ELEMENTS:
             for chains_last in (False, True):
                 yield Form(block, warps, chains_last, precision=precision)
@@ -55,14 +57,14 @@ def _for_axes(widest: int, precision: str) -> Iterator[Form]:
             for each in _ELEMENTS_A_THREAD:
                 block = each * 32 * warps // widest
                 least = 8 if chains_last else 1
-                if least <= block <= _LARGEST_BLOCK:
+                if max(least, warps) <= block <= _LARGEST_BLOCK:  # Triton's gather wants a row for each warp
                     yield Form(block, warps, chains_last, precision=precision)
 
 
 def ranked(
-    forms: Sequence[Form], compiled: Callable[[Form], Resources], device: Device, n_chains: int
+    forms: Sequence[Form], compiled: Callable[[Form], Resources | None], device: Device, n_chains: int
 ) -> list[Resources]:
-    """What fits the device, the fastest for so many chains first; spills in the loop only where all have them."""
-    found = [resources for form in forms if (resources := compiled(form)).fits(device)]
-    found.sort(key=lambda resources: (resources.spills > 0, resources.seconds(device, n_chains, 1)))
+    """What fits the device, the fastest for so many chains first; spills in the loop where they save a good part."""
+    found = [r for form in forms if (r := compiled(form)) is not None and r.fits(device)]
+    found.sort(key=lambda r: r.seconds(device, n_chains, 1) * (_SPILLING if r.spills else 1.0))
     return found

@@ -43,7 +43,7 @@ class TritonKernel:
         self._pools: tuple[Tensor, Tensor, Tensor] | None = None
         self._taken: list[Tensor] = []
         self._form: Form | None = None
-        self._resources: dict[tuple[Form, Device], Resources] = {}
+        self._resources: dict[tuple[Form, Device], Resources | None] = {}
 
     def generate(self, constants: Sequence[Tensor]) -> None:
         """Lower the traced function; one thread at a time, as all tracing."""
@@ -76,8 +76,8 @@ class TritonKernel:
             )
         return self._loaded[code]
 
-    def resources(self, form: Form, device: Device) -> Resources:
-        """What the program costs a device in a form."""
+    def resources(self, form: Form, device: Device) -> Resources | None:
+        """What the program costs a device in a form; None if Triton's compiler gives up on it."""
         key = form, device
         if key not in self._resources:
             kernel = self.emitted(form)

@@ -15,6 +15,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.runtime.errors import PTXASError
 
 from compiled_ebm.backends.fused.triton.devices import Device
 from compiled_ebm.backends.fused.triton.emitter import Kernel
@@ -108,17 +109,19 @@ def constexprs(form: Form, real: torch.dtype, keep: bool, fast: bool = True) -> 
     }
 
 
-def cross_compile(kernel: Kernel, function: Any, real: torch.dtype, device: Device) -> Resources:
-    """Compile for a device and read what came out."""
+def cross_compile(kernel: Kernel, function: Any, real: torch.dtype, device: Device) -> Resources | None:
+    """Compile for a device and read what came out; None if a pass of Triton's compiler fails."""
     fixed = constexprs(kernel.form, real, keep=False)
     signature = {**dict(kernel.arguments), **dict.fromkeys(fixed, "constexpr")}
     aligned = {(i,): [["tt.divisibility", 16]] for i, (_, type_) in enumerate(kernel.arguments) if type_[0] == "*"}
     begin = time.perf_counter()
-    compiled = triton.compile(
-        ASTSource(function, signature, fixed, aligned),
-        target=GPUTarget("cuda", device.capability, 32),
-        options=options(kernel.form),
-    )
+    source = ASTSource(function, signature, fixed, aligned)
+    try:
+        compiled = triton.compile(source, target=GPUTarget("cuda", device.capability, 32), options=options(kernel.form))
+    except (RuntimeError, PTXASError) as error:
+        if isinstance(error, RuntimeError) and "PassManager" not in str(error):
+            raise
+        return None
     seconds = time.perf_counter() - begin
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"

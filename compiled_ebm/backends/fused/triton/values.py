@@ -266,7 +266,8 @@ class Values:
         for held in self._held:
             if key in held:
                 return held[key]
-        value = self._assembled(rows, k)
+        value = self._one_of_row(rows, k) if k and (rows == rows[:, :1]).all() else None
+        value = value or self._assembled(rows, k)
         name = self.fresh("g")
         self.out(f"{name} = {value}")
         self._held[-1][key] = name
@@ -290,6 +291,25 @@ class Values:
         if (flat == flat[0]).all() and isinstance(self.node(int(flat[0])), Literal):
             return self.zeros(flat.size, self.kind(flat), value)
         return f"tl.broadcast_to({value}, {self.shape(flat.size)})"
+
+    def _one_of_row(self, rows: Ids, k: str) -> str | None:
+        """The k-th row, all of one element; None if that is no simpler than any other row."""
+        ids = rows[:, 0]
+        owners = distinct(self.owner[ids]).tolist()
+        nodes = [self.nodes[o] for o in owners]
+        if all(isinstance(node, Literal) or is_constant(node) for node in nodes) and nodes[0].kind is Kind.REAL:
+            start = self.pools.add([(self.node(int(i)), int(i) - self.node(int(i)).first) for i in ids], True)
+            return f"tl.load(reals + {start} + {k})"
+        if len(owners) > 1 or owners[0] not in self.wide or nodes[0].kind is not Kind.REAL:
+            return None
+        where = ids - nodes[0].first
+        stride = int(where[1] - where[0]) if len(where) > 1 else 0
+        place = f"{int(where[0])} + {stride} * {k}"
+        if not (np.diff(where) == stride).all():
+            place = f"tl.load(indices + {self.pools.add_indices(where)} + {k})"
+        here = self.over_chains(f"({self.places(nodes[0].size)} == {place})")
+        one = f"tl.sum(tl.where({here}, {self.wide[owners[0]]}, 0.0), {self.axis})"
+        return self.over_elements(one)
 
     def _assembled(self, rows: Ids, k: str) -> str:
         """Elements of several nodes, or not in their order."""
