@@ -44,6 +44,7 @@ class Form:
         chains_last: Whether neighbouring threads hold neighbouring chains of a node with an axis, not its elements.
         hoisted: Whether constants with an axis are loaded once a launch and held, not once a step.
         precision: Of matrix products: "tf32x3", "tf32" or "ieee".
+        unrolled: Whether every element is a variable of its own, and each thread has a chain for itself.
     """
 
     block: int
@@ -51,6 +52,7 @@ class Form:
     chains_last: bool = False
     hoisted: bool = True
     precision: str = "tf32x3"
+    unrolled: bool = False
 
 
 @dataclass
