@@ -29,7 +29,7 @@ class KernelCost:
         target: Such as "sm_90".
         device: The product that the seconds are for.
         n_chains: For which the layout was chosen.
-        tile: Chains of a program instance, and its warps of 32 threads.
+        tile: Chains of a program instance, its warps of 32 threads, and how they share the work.
         registers: Of a thread.
         spills: Loads and stores of the stack in the loop over steps, of a thread.
         shared_bytes: Of an instance.
@@ -46,7 +46,7 @@ class KernelCost:
     target: str
     device: str
     n_chains: int
-    tile: tuple[int, int]
+    tile: str
     registers: int
     spills: int
     shared_bytes: int
@@ -60,11 +60,10 @@ class KernelCost:
     source: str
 
     def __str__(self) -> str:
-        chains, warps = self.tile
         bound = "latency" if self.latency_seconds >= self.issue_seconds else "instructions issued"
         rows = {
             "target": f"{self.target} ({self.device}); compiled, not run: no device has seen this kernel",
-            "tile": f"{chains} chains on {warps} warp{'s' if warps > 1 else ''}, the best of {self.layouts} layouts",
+            "tile": f"{self.tile}: the best of {self.layouts} layouts",
             "registers": f"{self.registers} a thread, {self.spills} spills in the loop over steps",
             "shared memory": f"{self.shared_bytes:,} bytes",
             "chain-step": f"{self.instructions:.1f} warp instructions, {self.tensor_core_instructions:.1f} of them on "
@@ -139,7 +138,7 @@ def kernel_cost(
         target,
         device.name,
         n_chains,
-        (best.form.block, best.form.warps),
+        str(best.form),
         best.registers,
         best.spills,
         best.shared_bytes,

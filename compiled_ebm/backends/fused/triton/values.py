@@ -54,6 +54,10 @@ class Form:
     precision: str = "tf32x3"
     unrolled: bool = False
 
+    def __str__(self) -> str:
+        order = "unrolled" if self.unrolled else "chains last" if self.chains_last else "chains first"
+        return f"{self.block} chains on {self.warps} warp{'s' if self.warps > 1 else ''}, {order}"
+
 
 @dataclass
 class Lines:
