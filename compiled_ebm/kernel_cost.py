@@ -84,6 +84,7 @@ def kernel_cost(
     target: str = "sm_90",
     n_chains: int = 10_000,
     dtype: torch.dtype = torch.float32,
+    compute_dtype: torch.dtype | str | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> KernelCost:
     """Compile the fused CUDA kernel for a target that need not be here, and say what a step costs.
@@ -93,7 +94,7 @@ def kernel_cost(
     barriers that the machine code carries.
 
     Args:
-        energy, transition, event_shape, dtype, model_kwargs: As for :func:`build_sampler`.
+        energy, transition, event_shape, dtype, compute_dtype, model_kwargs: As for :func:`build_sampler`.
         target: "sm_80" (A100), "sm_90" (H100, H200) or "sm_100" (B200).
         n_chains: Chains that will run: few are better spread over the device in smaller tiles.
 
@@ -122,7 +123,8 @@ def kernel_cost(
 
     device = DEVICES[target]
     kwargs = {} if model_kwargs is None else model_kwargs
-    program, shared = traced(energy, transition, event_shape, dtype=dtype, model_kwargs=kwargs, n_chains=n_chains)
+    options: dict[str, Any] = {"dtype": dtype, "compute_dtype": compute_dtype, "model_kwargs": kwargs}
+    program, shared = traced(energy, transition, event_shape, n_chains=n_chains, **options)
     kernel = step_kernel(program)
     kernel.generate(program.step.constants(shared))
     found, tried = best_layouts(kernel, device, n_chains)

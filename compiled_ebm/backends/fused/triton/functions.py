@@ -22,6 +22,16 @@ def _reciprocal(x):
 
 
 @triton.jit
+def to_bf16(x):
+    return x.to(tl.bfloat16)
+
+
+@triton.jit
+def to_fp16(x):
+    return x.to(tl.float16)
+
+
+@triton.jit
 def product_of(x, y):
     return x * y
 

@@ -33,9 +33,17 @@ class TritonKernel:
         lower: Makes the tile program from the constants as they are; again, if it has taken one as an index.
         n_constants: How many constants the traced function has.
         real: The dtype of its lanes.
+        precision: Of matrix products on tensor cores.
     """
 
-    def __init__(self, lower: Callable[[Sequence[Tensor]], TileProgram], n_constants: int, real: torch.dtype) -> None:
+    def __init__(
+        self,
+        lower: Callable[[Sequence[Tensor]], TileProgram],
+        n_constants: int,
+        real: torch.dtype,
+        precision: str = "tf32x3",
+    ) -> None:
+        self.precision = precision
         self._lower = lower
         self._n_constants = n_constants
         self._real = real

@@ -32,6 +32,8 @@ from compiled_ebm.trace import ChainProgram
 
 __all__ = ["FusedCudaLaunch", "step_kernel"]
 
+PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+"""Of products, by the dtype of the energy; of float32 they are made of three of TF32, as good as float32."""
 _LARGEST_BLOCK = 128
 _FIRST_SECONDS = 0.05
 _TIMED = 3
@@ -43,7 +45,8 @@ _TRIAL_FORMAT = 1
 
 def step_kernel(program: ChainProgram) -> TritonKernel:
     """The kernel of the program's step."""
-    return TritonKernel(partial(lower_step, program), program.step.n_constants, program.carry_dtype)
+    precision = "tf32" if program.tf32 else PRECISIONS.get(program.compute_dtype, "tf32x3")
+    return TritonKernel(partial(lower_step, program), program.step.n_constants, program.carry_dtype, precision)
 
 
 class FusedCudaLaunch:
@@ -105,9 +108,9 @@ class FusedCudaLaunch:
         """The layout that takes least time: by the machine code, then by trial on the device."""
         kernel = self._kernel
         if is_interpreted():
-            return candidates(kernel.program, kernel.plan)[0]
+            return candidates(kernel.program, kernel.plan, kernel.precision)[0]
         device, n_chains = self._device(), chains.ids.shape[0]
-        kernel.use(candidates(kernel.program, kernel.plan)[0])
+        kernel.use(candidates(kernel.program, kernel.plan, kernel.precision)[0])
         digest = hashlib.sha256(kernel.code().encode()).hexdigest()
         key = f"layout {_TRIAL_FORMAT} {self.machine()} {n_chains.bit_length()} {digest}"
         known = cache.recall(key)
