@@ -40,7 +40,7 @@ PRODUCTS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-class _Rounding(TorchDispatchMode):  # type: ignore[misc, no-untyped-call]
+class _Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, product: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._product = product
