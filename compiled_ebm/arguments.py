@@ -80,6 +80,18 @@ def check_dtypes(**dtypes: object) -> None:
             raise TypeError(f"{name}: expected one of {', '.join(map(str, DTYPES))}, got {value!r}")
 
 
+def checked_compute_dtype(dtype: torch.dtype, compute_dtype: torch.dtype | str | None) -> tuple[torch.dtype, bool]:
+    """The dtype of the energy, and whether TF32 will do for products; raises if one is not one of ours."""
+    check_dtypes(dtype=dtype)
+    if compute_dtype == "tf32":
+        return torch.float32, True
+    if compute_dtype is not None and compute_dtype not in DTYPES:
+        names = ", ".join(map(str, DTYPES))
+        raise TypeError(f"compute_dtype: expected one of {names} or 'tf32', got {compute_dtype!r}")
+    assert not isinstance(compute_dtype, str)
+    return compute_dtype or dtype, False
+
+
 def resolve_device(device: torch.device | str | None, slots: list[captures.Slot]) -> torch.device:
     """The device asked for, else where the energy's tensors are (a GPU if any is on one), else the CPU."""
     if device is not None:

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from compiled_ebm import captures, checksum, sourcelines
-from compiled_ebm.arguments import check_dtypes, checked_kwargs, checked_shape, resolve_device
+from compiled_ebm.arguments import checked_compute_dtype, checked_kwargs, checked_shape, resolve_device
 from compiled_ebm.backends import eager, inductor
 from compiled_ebm.backends.base import Chains, Launch
 from compiled_ebm.choice import Choice, KernelLaunch, choose
@@ -70,7 +70,7 @@ def build_sampler(
     backend: str = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
-    compute_dtype: torch.dtype | None = None,
+    compute_dtype: torch.dtype | str | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> Sampler:
     r"""Build a sampler of :math:`p(x) \propto \exp(-E(x))`.
@@ -84,7 +84,9 @@ def build_sampler(
         device: Where the chains live; by default where the energy's tensors are.
         dtype: Of the positions handed in and out: float32, float64, float16 or bfloat16. They are carried in at least
             float32.
-        compute_dtype: In which the energy is evaluated, its floating tensors cast to it; by default ``dtype``.
+        compute_dtype: In which the energy is evaluated, its floating tensors cast to it; by default ``dtype``. "tf32"
+            is float32 with matrix products of the fused CUDA kernel on TF32 tensor cores, their factors rounded to 11
+            bits; all others are as exact as float32.
         model_kwargs: Keyword arguments of the energy, used where :meth:`Sampler.run` gets none.
 
     Returns:
@@ -108,13 +110,13 @@ def build_sampler(
     if not isinstance(transition, Transition) or isinstance(transition, type):
         raise TypeError(f"transition: expected a transition such as ce.Langevin(step_size=0.01), got {transition!r}")
     shape = checked_shape(event_shape)
-    check_dtypes(dtype=dtype, compute_dtype=dtype if compute_dtype is None else compute_dtype)
+    computed, tf32 = checked_compute_dtype(dtype, compute_dtype)
     check_backend(backend)
     slots = captures.find_slots(energy)
     where = resolve_device(device, slots)
     check_fits(1, _PROBE_BYTES * math.prod(shape), 0, where, "the check of the energy")
     with collection_paused():
-        builds = _Builds(energy, transition, shape, backend, where, dtype, compute_dtype or dtype)
+        builds = _Builds(energy, transition, shape, backend, where, dtype, computed, tf32)
         if model_kwargs is None:
             with torch.inference_mode(False), torch.autocast(where.type, enabled=False):  # as when it runs
                 builds.get({}, 1)
@@ -129,11 +131,13 @@ def traced(
     event_shape: tuple[int, ...] | int,
     *,
     dtype: torch.dtype,
+    compute_dtype: torch.dtype | str | None,
     model_kwargs: Mapping[str, Any],
     n_chains: int,
 ) -> tuple[ChainProgram, tuple[Tensor, ...]]:
     """The checked program of an energy where its tensors are, and the shared tensors of ``model_kwargs``."""
-    sampler = build_sampler(energy, transition, event_shape, backend="eager", dtype=dtype, model_kwargs=model_kwargs)
+    options: dict[str, Any] = {"dtype": dtype, "compute_dtype": compute_dtype, "model_kwargs": model_kwargs}
+    sampler = build_sampler(energy, transition, event_shape, backend="eager", **options)
     kwargs = checked_kwargs(model_kwargs, sampler.device)
     with torch.inference_mode(False), torch.autocast(sampler.device.type, enabled=False):
         program, _ = sampler.built(kwargs, n_chains)
@@ -158,6 +162,7 @@ class _Builds:
         device: torch.device,
         dtype: torch.dtype,
         compute_dtype: torch.dtype,
+        tf32: bool,
     ) -> None:
         self._energy = energy
         self._transition = transition
@@ -166,6 +171,7 @@ class _Builds:
         self._device = device
         self._dtype = dtype
         self._compute_dtype = compute_dtype
+        self._tf32 = tf32
         self.carry_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self._built: dict[object, tuple[ChainProgram, Launch]] = {}
         self._rows: dict[object, Mapping[str, Tensor]] = {}
@@ -271,7 +277,7 @@ class _Builds:
         return program, probed.notes
 
     def _trace(self, spec: KwargsSpec, rows: Mapping[str, Tensor]) -> ChainProgram:
-        return trace(
+        program = trace(
             self._energy,
             self._transition,
             self._event_shape,
@@ -281,6 +287,7 @@ class _Builds:
             kwargs_spec=spec,
             kwargs_row=rows,
         )
+        return replace(program, tf32=self._tf32)
 
     def _drop_stale(self) -> None:
         """Forget what was built if a tensor was replaced, moved or re-typed, or a constant of the code changed."""

@@ -68,7 +68,8 @@ def choose(program: ChainProgram, fused: KernelLaunch, chains: Chains) -> tuple[
     """
     expected = fused.estimate()
     if expected is None:
-        return Choice("fused", "no large matrix products, and all of a tile in cache: no trial needed"), fused
+        held = "registers" if program.device.type == "cuda" else "cache"
+        return Choice("fused", f"no large matrix products, and all of a tile in {held}: no trial needed"), fused
     if expected.is_sure:
         return Choice("fused", f"estimated {expected}: no trial needed"), fused
     unavailable = inductor.why_unavailable(program.device)

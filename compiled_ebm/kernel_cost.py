@@ -29,7 +29,7 @@ class KernelCost:
         target: Such as "sm_90".
         device: The product that the seconds are for.
         n_chains: For which the layout was chosen.
-        tile: Chains of a program instance, and its warps of 32 threads.
+        tile: Chains of a program instance, its warps of 32 threads, and how they share the work.
         registers: Of a thread.
         spills: Loads and stores of the stack in the loop over steps, of a thread.
         shared_bytes: Of an instance.
@@ -46,7 +46,7 @@ class KernelCost:
     target: str
     device: str
     n_chains: int
-    tile: tuple[int, int]
+    tile: str
     registers: int
     spills: int
     shared_bytes: int
@@ -60,11 +60,10 @@ class KernelCost:
     source: str
 
     def __str__(self) -> str:
-        chains, warps = self.tile
         bound = "latency" if self.latency_seconds >= self.issue_seconds else "instructions issued"
         rows = {
             "target": f"{self.target} ({self.device}); compiled, not run: no device has seen this kernel",
-            "tile": f"{chains} chains on {warps} warp{'s' if warps > 1 else ''}, the best of {self.layouts} layouts",
+            "tile": f"{self.tile}: the best of {self.layouts} layouts",
             "registers": f"{self.registers} a thread, {self.spills} spills in the loop over steps",
             "shared memory": f"{self.shared_bytes:,} bytes",
             "chain-step": f"{self.instructions:.1f} warp instructions, {self.tensor_core_instructions:.1f} of them on "
@@ -85,6 +84,7 @@ def kernel_cost(
     target: str = "sm_90",
     n_chains: int = 10_000,
     dtype: torch.dtype = torch.float32,
+    compute_dtype: torch.dtype | str | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> KernelCost:
     """Compile the fused CUDA kernel for a target that need not be here, and say what a step costs.
@@ -94,7 +94,7 @@ def kernel_cost(
     barriers that the machine code carries.
 
     Args:
-        energy, transition, event_shape, dtype, model_kwargs: As for :func:`build_sampler`.
+        energy, transition, event_shape, dtype, compute_dtype, model_kwargs: As for :func:`build_sampler`.
         target: "sm_80" (A100), "sm_90" (H100, H200) or "sm_100" (B200).
         n_chains: Chains that will run: few are better spread over the device in smaller tiles.
 
@@ -123,7 +123,8 @@ def kernel_cost(
 
     device = DEVICES[target]
     kwargs = {} if model_kwargs is None else model_kwargs
-    program, shared = traced(energy, transition, event_shape, dtype=dtype, model_kwargs=kwargs, n_chains=n_chains)
+    options: dict[str, Any] = {"dtype": dtype, "compute_dtype": compute_dtype, "model_kwargs": kwargs}
+    program, shared = traced(energy, transition, event_shape, n_chains=n_chains, **options)
     kernel = step_kernel(program)
     kernel.generate(program.step.constants(shared))
     found, tried = best_layouts(kernel, device, n_chains)
@@ -139,7 +140,7 @@ def kernel_cost(
         target,
         device.name,
         n_chains,
-        (best.form.block, best.form.warps),
+        str(best.form),
         best.registers,
         best.spills,
         best.shared_bytes,

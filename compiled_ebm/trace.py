@@ -116,7 +116,8 @@ class ChainProgram:
 
     ``step.body(*state, failed_at, *chain_kwargs, normals, uniforms, step, *hyper, *constants)``
     gives ``(*state, failed_at)``; ``init.body(x, *chain_kwargs, step, *constants)`` gives the same.
-    ``captured_names`` are those of ``step.captured`` in the user's code.
+    ``captured_names`` are those of ``step.captured`` in the user's code. With ``tf32`` the products of a generated
+    CUDA kernel need not be better than TF32.
     """
 
     init: ChainGraph
@@ -131,6 +132,7 @@ class ChainProgram:
     state_shapes: tuple[tuple[int, ...], ...]
     captured_names: tuple[str, ...]
     notes: tuple[str, ...]
+    tf32: bool = False
 
     @property
     def event_numel(self) -> int:

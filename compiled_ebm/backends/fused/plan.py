@@ -41,10 +41,12 @@ from compiled_ebm.backends.fused.program import (
     distinct,
 )
 
-__all__ = ["LONG_OPERATIONS", "plan"]
+__all__ = ["LONG_OPERATIONS", "UNROLLED", "plan", "statements"]
 
 _STRAIGHT_LINE = 1500
 """Statements of a program that has no loops at all: what a compiler takes in a fraction of a second."""
+UNROLLED = 1 << 60
+"""Statements of a program that shall have no loops."""
 _CARRIED = 8
 """Statements that an element of the state or of a carry costs: it is loaded, stored, kept, and alive all the while."""
 _LONG = 20
@@ -67,6 +69,19 @@ def plan(program: TileProgram, straight_line: int = _STRAIGHT_LINE, small: int =
         planner.place(index, node)
     single = sum(_statements(node) for group in planner.groups if isinstance(group, Section) for node in group.nodes)
     return Plan(tuple(planner.groups), single, flat, wide)
+
+
+def statements(program: TileProgram) -> int:
+    """How many a program without loops has, an element of a pointwise operation being one."""
+    return sum(
+        node.arg.size
+        if isinstance(node, Reduce)
+        else node.left.size * node.right.shape[1]
+        if isinstance(node, Dot)
+        else node.size
+        for node in program.nodes
+        if isinstance(node, (Pointwise, Reduce, Dot))
+    )
 
 
 def _statements(node: Node) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from compiled_ebm.backends.fused.groups import Loop, Plan, Product
+from compiled_ebm.backends.fused.plan import statements
 from compiled_ebm.backends.fused.program import Input, Literal, Node, TileProgram, is_constant
 from compiled_ebm.backends.fused.triton.devices import Device
 from compiled_ebm.backends.fused.triton.resources import Resources
@@ -19,19 +21,27 @@ _MOST_ELEMENTS = 64
 _SPILLING = 1.25
 """How much slower than its instructions say a kernel may be whose stack does not fit the first-level cache."""
 _LARGEST_BLOCK = 128
+_FEW_CONSTANTS = 128
+_MOST_STATEMENTS = 4000
+"""Of programs that are tried without loops: these take Triton some 6 s."""
+_PATIENCE = 15.0
+"""Seconds of compiling after which the best so far is taken."""
 
 
 def candidates(program: TileProgram, planned: Plan, precision: str = "tf32x3") -> list[Form]:
     """Layouts worth a look, the likeliest first."""
     if not any(is_wide and not _is_table(node) for node, is_wide in zip(program.nodes, planned.wide, strict=True)):
-        return [Form(32, 1, precision=precision), Form(128, 4, precision=precision)]
+        return [Form(128, 4, precision=precision), Form(32, 1, precision=precision)]
     sizes = [padded(group.size) for group in planned.groups if isinstance(group, Loop)]
     sizes += [padded(group.node.size) for group in planned.groups if isinstance(group, Product)]
     sizes += [padded(node.size) for node in program.nodes if isinstance(node, Input) and not is_constant(node)]
     widest = max(sizes)
+    table = sum(node.size for node in program.nodes if is_constant(node))
+    few = table <= _FEW_CONSTANTS and statements(program) <= _MOST_STATEMENTS
+    flat = [Form(128, 4, precision=precision, unrolled=True)] if few else []
     if any(isinstance(group, Product) for group in planned.groups):
-        return _ordered(_for_products(widest, precision), widest)
-    return _ordered(_for_axes(widest, precision), widest)
+        return flat + _ordered(_for_products(widest, precision), widest)
+    return flat + _ordered(_for_axes(widest, precision), widest)
 
 
 def _is_table(node: Node) -> bool:
@@ -65,6 +75,13 @@ def ranked(
     forms: Sequence[Form], compiled: Callable[[Form], Resources | None], device: Device, n_chains: int
 ) -> list[Resources]:
     """What fits the device, the fastest for so many chains first; spills in the loop where they save a good part."""
-    found = [r for form in forms if (r := compiled(form)) is not None and r.fits(device)]
+    found: list[Resources] = []
+    begin = time.perf_counter()
+    for form in forms:
+        if found and time.perf_counter() - begin > _PATIENCE:
+            break
+        resources = compiled(form)
+        if resources is not None and resources.fits(device):
+            found.append(resources)
     found.sort(key=lambda r: r.seconds(device, n_chains, 1) * (_SPILLING if r.spills else 1.0))
     return found

@@ -22,6 +22,16 @@ def _reciprocal(x):
 
 
 @triton.jit
+def to_bf16(x):
+    return x.to(tl.bfloat16)
+
+
+@triton.jit
+def to_fp16(x):
+    return x.to(tl.float16)
+
+
+@triton.jit
 def product_of(x, y):
     return x * y
 
@@ -100,7 +110,17 @@ def r_log1p(x):
 
 @triton.jit
 def r_log1p_unit(x):
-    return libdevice.log1p(x)
+    """log(1 + x) for 0 <= x <= 1: 2 atanh s, s <= 1/3."""
+    if x.dtype == tl.float64:
+        return libdevice.log1p(x)
+    else:
+        s = x * _reciprocal(x + 2.0)
+        z = s * s
+        p = z * 0.23481141030788422 + 0.21642711758613586
+        p = p * z + 0.28597643971443176
+        p = p * z + 0.39999544620513916
+        p = p * z + 0.6666666865348816
+        return s * z * p + (s + s)
 
 
 @triton.jit
@@ -257,7 +277,8 @@ def r_sigmoid(x):
 
 @triton.jit
 def r_softplus(x):
-    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) + libdevice.log1p(tl.exp(-tl.abs(x)))
+    """log(1 + exp(x)) with no threshold."""
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) + r_log1p_unit(r_exp(-tl.abs(x)))
 
 
 @triton.jit

@@ -13,7 +13,7 @@ from torch import Tensor
 from compiled_ebm.backends.base import Chains, Keep
 from compiled_ebm.backends.fused.cost import count, live_bytes
 from compiled_ebm.backends.fused.lowered import Lowered
-from compiled_ebm.backends.fused.plan import plan
+from compiled_ebm.backends.fused.plan import UNROLLED, plan
 from compiled_ebm.backends.fused.program import TileProgram
 from compiled_ebm.backends.fused.triton import loading
 from compiled_ebm.backends.fused.triton.devices import Device
@@ -33,9 +33,17 @@ class TritonKernel:
         lower: Makes the tile program from the constants as they are; again, if it has taken one as an index.
         n_constants: How many constants the traced function has.
         real: The dtype of its lanes.
+        precision: Of matrix products on tensor cores.
     """
 
-    def __init__(self, lower: Callable[[Sequence[Tensor]], TileProgram], n_constants: int, real: torch.dtype) -> None:
+    def __init__(
+        self,
+        lower: Callable[[Sequence[Tensor]], TileProgram],
+        n_constants: int,
+        real: torch.dtype,
+        precision: str = "tf32x3",
+    ) -> None:
+        self.precision = precision
         self._lower = lower
         self._n_constants = n_constants
         self._real = real
@@ -59,7 +67,8 @@ class TritonKernel:
 
     def emitted(self, form: Form) -> Kernel:
         """The source in a form."""
-        return emit(self.program, self.plan, form)
+        planned = plan(self.program, straight_line=UNROLLED) if form.unrolled else self.plan
+        return emit(self.program, planned, form)
 
     def use(self, form: Form) -> None:
         """Take a form for the launches to come."""

@@ -9,6 +9,7 @@ from compiled_ebm.backends.fused.triton.values import Values, padded
 
 __all__ = ["emit_product"]
 
+_NARROW = {"bf16": "to_bf16", "fp16": "to_fp16"}
 _LEAST = 16
 """Length of every side of a product on tensor cores, at least."""
 _MOST = 1 << 14
@@ -38,6 +39,8 @@ def _by_tensor_cores(v: Values, vector: Ids, matrix: Ids, name: str) -> None:
     x = v.filled(v.full(vector), len(vector), "0.0")
     w = _tile(v, matrix)
     precision = "ieee" if v.program.real_bits == 64 else v.form.precision
+    if precision in _NARROW:
+        x, w, precision = f"{_NARROW[precision]}({x})", f"{_NARROW[precision]}({w})", "ieee"
     pair = f"{w}, {x}" if v.form.chains_last else f"{x}, {w}"
     v.out(f"{name} = tl.dot({pair}, input_precision={precision!r}, out_dtype=REAL)")
 

@@ -6,7 +6,6 @@ import re
 import subprocess
 import tempfile
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from triton.runtime.errors import PTXASError
 
 from compiled_ebm.backends.fused.triton.devices import Device
 from compiled_ebm.backends.fused.triton.emitter import Kernel
-from compiled_ebm.backends.fused.triton.sass import issue_cycles, latency_cycles, parse, step_loop
+from compiled_ebm.backends.fused.triton.sass import parse, step_loop
 from compiled_ebm.backends.fused.triton.values import Form
 
 __all__ = ["Resources", "constexprs", "cross_compile", "options"]
@@ -129,17 +128,16 @@ def cross_compile(kernel: Kernel, function: Any, real: torch.dtype, device: Devi
         usage = _USAGE.search(_tool("-res-usage", path))
         loop = step_loop(parse(_tool("--dump-sass", path)))
     assert usage is not None
-    counted = Counter(i.opcode for i in loop)
     return Resources(
         kernel.form,
         int(usage.group(1)),
         int(usage.group(2)),
-        sum(counted[name] for name in _SPILLS),
+        loop.count(_SPILLS),
         int(compiled.metadata.shared),
-        len(loop),
-        sum(counted[name] for name in _TENSOR),
-        issue_cycles(loop),
-        latency_cycles(loop),
+        loop.count(),
+        loop.count(_TENSOR),
+        loop.issue_cycles(),
+        loop.latency_cycles(),
         seconds,
     )
 

@@ -7,15 +7,19 @@ and waits for (Jia et al., "Dissecting the NVIDIA Volta GPU architecture via mic
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Instruction", "issue_cycles", "latency_cycles", "parse", "step_loop"]
+__all__ = ["Instruction", "StepLoop", "parse", "step_loop"]
 
 _LINE = re.compile(r"/\*([0-9a-f]{4,6})\*/\s+(.*?)\s*;\s*/\*\s*0x([0-9a-f]{16})\s*\*/")
 _CONTROL = re.compile(r"^\s*/\*\s*0x([0-9a-f]{16})\s*\*/")
 _GUARD = re.compile(r"^@!?U?P\w+\s+")
 _TARGET = re.compile(r"\b0x([0-9a-f]+)\s*$")
+_NUMBER = re.compile(r"0x[0-9a-f]+")
+_ADDS = ("IADD3", "UIADD3", "VIADD", "IADD")
+_COMPARES = ("ISETP", "UISETP")
 _NO_BARRIER = 7
 _LATENCY = {
     "MUFU": 18,
@@ -65,6 +69,7 @@ class Instruction:
         stall: Cycles until the warp's next instruction.
         sets: The barrier that it clears when its result is there.
         awaits: The barriers that it waits for, a bit each.
+        operands: As listed.
     """
 
     address: int
@@ -73,6 +78,7 @@ class Instruction:
     stall: int
     sets: int | None
     awaits: int
+    operands: tuple[str, ...] = ()
 
 
 def parse(listing: str) -> list[Instruction]:
@@ -96,33 +102,80 @@ def parse(listing: str) -> list[Instruction]:
                 max(1, word >> 41 & 15),
                 None if barrier == _NO_BARRIER else barrier,
                 word >> 52 & 63,
+                tuple(text.partition(" ")[2].replace(" ", "").split(",")),
             )
         )
     return found
 
 
-def step_loop(code: Sequence[Instruction]) -> list[Instruction]:
-    """The instructions of the longest loop: that over steps."""
-    loops = [(i.jump, i.address) for i in code if i.jump is not None and i.jump < i.address]
+@dataclass(frozen=True)
+class StepLoop:
+    """The loop over steps, with the loops inside it.
+
+    Args:
+        code: All its instructions.
+        inner: Of each loop inside, its instructions and how often it is done.
+    """
+
+    code: tuple[Instruction, ...]
+    inner: tuple[tuple[tuple[Instruction, ...], int], ...]
+
+    def count(self, opcodes: Container[str] | None = None) -> int:
+        """Instructions of a round, those of loops inside as often as they are done."""
+
+        def of(code: Sequence[Instruction]) -> int:
+            return sum(opcodes is None or i.opcode in opcodes for i in code)
+
+        return of(self.code) + sum((times - 1) * of(code) for code, times in self.inner)
+
+    def issue_cycles(self) -> float:
+        """Cycles of a scheduler for one warp's round, once other warps hide all latency."""
+        pipes: defaultdict[str, float] = defaultdict(float)
+        for code, times in ((self.code, 1), *((code, times - 1) for code, times in self.inner)):
+            for i in code:
+                pipe = _PIPE_OF.get(i.opcode, "integer" if i.opcode in _PIPES else "other")
+                pipes[pipe] += times * _PIPES.get(i.opcode, 1.0)
+        return float(max(self.count(), *pipes.values())) if pipes else 0.0
+
+    def latency_cycles(self) -> float:
+        """Cycles of one warp that is alone: in order, with the stalls and the barriers as the code has them."""
+        return _walk(self.code) + sum((times - 1) * _walk(code) for code, times in self.inner)
+
+
+def step_loop(code: Sequence[Instruction]) -> StepLoop:
+    """The longest loop of a kernel."""
+    loops = sorted({(i.jump, i.address) for i in code if i.jump is not None and i.jump < i.address})
     if not loops:
-        return []
+        return StepLoop((), ())
     first, last = max(loops, key=lambda loop: loop[1] - loop[0])
-    return [i for i in code if first <= i.address <= last]
+    inner = []
+    for begin, end in loops:
+        if first <= begin and end < last:
+            body = tuple(i for i in code if begin <= i.address <= end)
+            inner.append((body, _rounds(body)))
+    return StepLoop(tuple(i for i in code if first <= i.address <= last), tuple(inner))
 
 
-def issue_cycles(code: Sequence[Instruction]) -> float:
-    """Cycles of a scheduler for one warp's instructions, once other warps hide all latency."""
-    pipes: dict[str, float] = {}
-    for i in code:
-        pipe = _PIPE_OF.get(i.opcode, "integer" if i.opcode in _PIPES else "other")
-        pipes[pipe] = pipes.get(pipe, 0.0) + _PIPES.get(i.opcode, 1.0)
-    return max([float(len(code)), *pipes.values()])
+def _rounds(body: Sequence[Instruction]) -> int:
+    """How often a loop is done: what its counter is compared with, over what it grows by; once if neither is there."""
+    grows = {}
+    for i in body:
+        if i.opcode in _ADDS and (numbers := [n for n in i.operands[1:] if _NUMBER.fullmatch(n)]):
+            if i.operands[0] in i.operands[1:]:
+                grows[i.operands[0]] = int(numbers[0], 16)
+    for i in body:
+        if i.opcode in _COMPARES:
+            limits = [int(n, 16) for n in i.operands if _NUMBER.fullmatch(n)]
+            steps = [grows[name] for name in i.operands if grows.get(name)]
+            if limits and steps and limits[0] >= steps[0] > 0:
+                return -(-limits[0] // steps[0])
+    return 1
 
 
-def latency_cycles(code: Sequence[Instruction]) -> float:
-    """Cycles of one warp that is alone: in order, with the stalls and the barriers as the code has them."""
-    now, ready = 0.0, [0.0] * 6
-    for _ in range(2):  # a second round, whose first instructions wait for the end of the first
+def _walk(code: Sequence[Instruction]) -> float:
+    """Cycles of a warp's second round, whose first instructions wait for the end of the first."""
+    now, begin, ready = 0.0, 0.0, [0.0] * 6
+    for _ in range(2):
         begin = now
         for i in code:
             for barrier in range(6):

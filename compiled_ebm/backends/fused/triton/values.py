@@ -43,7 +43,8 @@ class Form:
         warps: Of 32 threads, for each instance.
         chains_last: Whether neighbouring threads hold neighbouring chains of a node with an axis, not its elements.
         hoisted: Whether constants with an axis are loaded once a launch and held, not once a step.
-        precision: Of matrix products: "tf32x3", "tf32" or "ieee".
+        precision: Of matrix products: "tf32x3", "tf32", "bf16" or "fp16".
+        unrolled: Whether every element is a variable of its own, and each thread has a chain for itself.
     """
 
     block: int
@@ -51,6 +52,11 @@ class Form:
     chains_last: bool = False
     hoisted: bool = True
     precision: str = "tf32x3"
+    unrolled: bool = False
+
+    def __str__(self) -> str:
+        order = "unrolled" if self.unrolled else "chains last" if self.chains_last else "chains first"
+        return f"{self.block} chains on {self.warps} warp{'s' if self.warps > 1 else ''}, {order}"
 
 
 @dataclass
