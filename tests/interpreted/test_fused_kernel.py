@@ -138,3 +138,19 @@ def check_operations(group: str, dtype: torch.dtype, layout: str, patch: pytest.
     eager = samplers_of(group, dtype)[0]
     fused = fused_like(eager, energy_of(operations_of(group, dtype)), dtype=dtype)
     check_group(group, dtype, fused, lengths=(2,))
+
+
+@pytest.mark.parametrize("layout", ["flat", "chains last"])
+def test_reductions_of_more_terms_than_python_nests(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A maximum, a product, a sum and a matrix product over 110 data, element by element and along an axis."""
+    data = 0.1 * torch.linspace(-1, 1, 110)
+
+    def energy(x: Tensor) -> Tensor:
+        terms = x.sum(-1, keepdim=True) * data
+        return terms.amax(-1) + (1 + 0.01 * terms).prod(-1) + 0.1 * terms.square().sum(-1) + (terms @ data.sin()).cos()
+
+    eager = ce.build_sampler(energy, ce.Langevin(1e-3), 2, backend="eager")
+    use(monkeypatch, LAYOUTS[layout])
+    fused = fused_like(eager, energy)
+    x0 = start_of((2,))
+    assert worst(run(fused, x0, 1).state, run(eager, x0, 1).state) <= 1
