@@ -19,8 +19,8 @@ from benchmarks.workloads import TEN, Workload, initial
 from compiled_ebm.energies.registry import BUILTIN_ENERGIES
 
 slow = pytest.mark.slow
-LARGE = ("mlp", "mlp-silu", "conv")
-"""Cases of thousands of lines without an axis."""
+LARGE = ("mlp", "mlp-silu", "conv", "attention", "layer-norm")
+"""Cases of a thousand lines and more without an axis."""
 IN_DOUBLE = ("mixture", "lattice")
 """Cases that are run in float64 too in the quick tests."""
 
