@@ -55,6 +55,7 @@ class Kernel:
         pools: What it reads of constants, literals and indices.
         arguments: Its arguments in order, with their Triton types.
         rounds: How often each repetition is done.
+        work: About how many instructions a thread's code has.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Kernel:
     pools: Pools
     arguments: tuple[tuple[str, str], ...]
     rounds: tuple[int, ...]
+    work: float
 
 
 def emit(program: TileProgram, planned: Plan, form: Form) -> Kernel:
@@ -75,7 +77,8 @@ def emit(program: TileProgram, planned: Plan, form: Form) -> Kernel:
         [(leaf, program.outputs[k]) for k, leaf in sorted(program.leaves().items())], "the state for the next step"
     )
     source, arguments = assemble(values)
-    return Kernel(source, form, values.pools, arguments, tuple(values.rounds))
+    work = values.work + len(values.out.lines)
+    return Kernel(source, form, values.pools, arguments, tuple(values.rounds), work)
 
 
 class _Writer:
@@ -183,6 +186,7 @@ class _Writer:
         v = self._v
         for node in group.nodes:
             v.out.note(node.origin)
+            v.work += v.each(node.size) * (node.arg.shape[1] if isinstance(node, Reduce) else 1)
             name = f"v{node.first}"
             if isinstance(node, Reduce) and is_inner_loop(node):
                 self._inner_loop(node, name)

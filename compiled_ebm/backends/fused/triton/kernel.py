@@ -23,6 +23,8 @@ from compiled_ebm.backends.fused.triton.values import Form
 
 __all__ = ["TritonKernel"]
 
+_MOST_WORK, _MOST_UNROLLED = 1700, 5000
+"""Of a thread's code: 1,800 with axes took Triton 8 s and 5,000 took it 50 s; 4,000 without loops, 4 s."""
 _COMMENT_LINES = re.compile(r"^ *#.*\n", re.MULTILINE)
 
 
@@ -86,11 +88,13 @@ class TritonKernel:
         return self._loaded[code]
 
     def resources(self, form: Form, device: Device) -> Resources | None:
-        """What the program costs a device in a form; None if Triton's compiler gives up on it."""
+        """What the program costs a device in a form; None if it would take Triton minutes, or Triton gives up on it."""
         key = form, device
         if key not in self._resources:
             kernel = self.emitted(form)
-            self._resources[key] = cross_compile(kernel, self.loaded(kernel), self._real, device)
+            is_large = kernel.work > (_MOST_UNROLLED if form.unrolled else _MOST_WORK)
+            found = None if is_large else cross_compile(kernel, self.loaded(kernel), self._real, device)
+            self._resources[key] = found
         return self._resources[key]
 
     @property
