@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -12,13 +12,31 @@ import hypothesis.strategies as st
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import carry_of, fixed
-from operation_cases import GROUPS, LONG, Operation, energy_of, parts_of
+from agreement import (
+    N_STEPS,
+    ROUNDING,
+    SEED,
+    Energy,
+    N,
+    after,
+    both,
+    check_energy,
+    check_group,
+    disagreement,
+    eager_after,
+    fused_like,
+    groups,
+    operations_of,
+    samplers_of,
+    starts,
+)
+from cases import fixed
+from operation_cases import Operation, energy_of, parts_of
 from torch import Tensor, fx, nn
 
 import benchmarks.models as workloads
 import compiled_ebm as ce
-from compiled_ebm import builder, rng
+from compiled_ebm import rng
 from compiled_ebm.backends.fused import lower, plan
 from compiled_ebm.backends.fused.cpp import emitter
 from compiled_ebm.backends.fused.fold import fold_constants
@@ -29,84 +47,10 @@ from compiled_ebm.energies.registry import BUILTIN_ENERGIES
 from compiled_ebm.recorder import core_decomposition, record
 from compiled_ebm.trace import ALIVE, ChainProgram
 
-Energy = Callable[..., Tensor]
-
-N, N_STEPS, SEED = 21, 10, 77
-STEP_SIZE = 1e-3
-ROUNDING = 128
-"""Rounding units that may lie between two orders of the same operations, relative to what an operation has passed
-through: beside its gradient 1, as most go through numbers near 1."""
-
 slow = pytest.mark.slow
 
 
-def starts(numel: int, dtype: torch.dtype, n: int = N) -> Tensor:
-    """Normal positions ``[n, numel]``."""
-    return rng.normals(torch.tensor(3), torch.tensor(0), torch.arange(n), max(1, numel), dtype=carry_of(dtype))
-
-
-def both(energy: Energy, event: tuple[int, ...], step_size: float = STEP_SIZE, **options: Any) -> list[ce.Sampler]:
-    """An eager and a fused sampler that share one trace."""
-    eager = ce.build_sampler(energy, ce.Langevin(step_size=step_size), event, backend="eager", **options)
-    return [eager, fused_like(eager, energy, step_size, **options)]
-
-
-def fused_like(eager: ce.Sampler, energy: Energy, step_size: float = STEP_SIZE, **options: Any) -> ce.Sampler:
-    """A fused sampler that takes over the trace of another, which takes longer than everything else here."""
-    kwargs = options.get("model_kwargs", {})
-    program, _ = eager._builds.get(kwargs, N)
-    with patch.object(builder._Builds, "_checked_program", lambda *_: (program, [])):
-        transition = ce.Langevin(step_size=step_size)
-        fused = ce.build_sampler(energy, transition, eager.event_shape, backend="fused", **options)
-        fused._builds.get(kwargs, N)
-    return fused
-
-
-def after(sampler: ce.Sampler, x0: Tensor, n_steps: int, **options: Any) -> ce.ChainState:
-    state = sampler.init(x0, seed=SEED)
-    return sampler.run(state, n_steps, **options).state
-
-
-def disagreement(ours: ce.ChainState, theirs: ce.ChainState, eps: float) -> Tensor:
-    """Of positions and gradients ``[2, n, *event]``, in units of what rounding explains; 1 is the most allowed."""
-    assert torch.equal(ours.failed_at, theirs.failed_at) and ours.n_failed == 0
-    deviations = []
-    for a, b in ((ours.positions, theirs.positions), (ours.carried[1], theirs.carried[1])):
-        assert a.dtype == b.dtype
-        deviations.append((a - b).abs() / (ROUNDING * eps * (1 + b.abs())))
-    return torch.stack(deviations)
-
-
-def check_energy(ours: ce.ChainState, theirs: ce.ChainState, eps: float, size: float = 1.0) -> None:
-    a, b = ours.carried[0], theirs.carried[0]
-    assert float(((a - b).abs() / (size + b.abs())).max()) <= ROUNDING * eps
-
-
 # -- every operation ---------------------------------------------------------------------------------------------------
-
-
-def groups(quick: Iterable[str] = GROUPS.keys() - set(LONG)) -> list[Any]:
-    """All groups, those not named in ``quick`` marked slow."""
-    return [pytest.param(name, marks=() if name in quick else slow) for name in GROUPS]
-
-
-def operations_of(group: str, dtype: torch.dtype) -> list[Operation]:
-    # torch's own gradients of the first two are no better than float32 in float64, and refused for it; its trigamma
-    # is good to 1e-9
-    rough = ("Hardsigmoid", "Hardswish", "digamma", "trigamma", "polygamma 0") if dtype == torch.float64 else ()
-    return [operation for operation in GROUPS[group] if operation.name not in rough]
-
-
-@functools.cache
-def samplers_of(group: str, dtype: torch.dtype) -> list[ce.Sampler]:
-    operations = operations_of(group, dtype)
-    return both(energy_of(operations), (sum(o.numel for o in operations),), dtype=dtype)
-
-
-@functools.cache
-def eager_after(group: str, dtype: torch.dtype, n_steps: int) -> ce.ChainState:
-    sampler = samplers_of(group, dtype)[0]
-    return after(sampler, starts(sampler.event_shape[0], dtype), n_steps)
 
 
 @pytest.mark.parametrize("group", groups())
@@ -118,17 +62,6 @@ def test_negative_control_each_operation_moves_its_chains(group: str) -> None:
     allowed = ROUNDING * torch.finfo(dtype).eps * (1 + state.carried[1].abs())
     for name, part in parts_of(operations_of(group, dtype)).items():
         assert float((own[:, part].abs() / allowed[:, part]).max()) > 1000, name
-
-
-def check_group(group: str, dtype: torch.dtype, sampler: ce.Sampler) -> None:
-    operations = operations_of(group, dtype)
-    x0, eps = starts(sampler.event_shape[0], dtype), torch.finfo(dtype).eps
-    for n_steps in (1, N_STEPS):
-        ours, theirs = after(sampler, x0, n_steps), eager_after(group, dtype, n_steps)
-        found = disagreement(ours, theirs, eps).amax((0, 1))
-        worst = {name: float(found[part].max()) for name, part in parts_of(operations).items()}
-        assert not {name: f"{size:.3g}" for name, size in worst.items() if not size <= 1}, n_steps
-        check_energy(ours, theirs, eps, size=len(operations))
 
 
 @pytest.mark.parametrize("group", groups())

@@ -180,7 +180,7 @@ class _Writer:
         assert isinstance(node, Dot)
         row, column = divmod(e, node.right.shape[1])
         pairs = zip(node.left[row].tolist(), node.right[:, column].tolist(), strict=True)
-        return " + ".join(f"{v.element(a)} * {v.element(b)}" for a, b in pairs)
+        return combined("sum", Kind.REAL, [f"{v.element(a)} * {v.element(b)}" for a, b in pairs])
 
     def _loop(self, group: Loop) -> None:
         v = self._v

@@ -232,7 +232,7 @@ def r_digamma(x):
     """By the recurrence up to x > 6 and the asymptotic series; by reflection below 0."""
     reflect = x <= 0.0
     y = tl.where(reflect, 1.0 - x, x)
-    shift = y * 0.0
+    shift = tl.zeros_like(y)
     for _ in tl.static_range(6):
         small = y < 6.0
         shift += tl.where(small, 1.0 / y, 0.0)
@@ -242,7 +242,7 @@ def r_digamma(x):
         1.0 / 12 - z * (1.0 / 120 - z * (1.0 / 252 - z * (1.0 / 240 - z * (1.0 / 132 - z * (691.0 / 32760 - z / 12)))))
     )
     value = tl.log(y) - 0.5 / y - series - shift
-    turned = value - 3.141592653589793 / libdevice.tan(3.141592653589793 * (x - tl.floor(x)))
+    turned = value - 3.141592653589793 / libdevice.tan(3.141592653589793 * (x - libdevice.rint(x)))
     pole = (x == tl.floor(x)) & (x < 0.0)
     result = tl.where(reflect, tl.where(pole, float("nan"), turned), value)
     return tl.where(x == 0.0, libdevice.copysign(x * 0.0 + float("inf"), -x), result)
@@ -253,7 +253,7 @@ def r_trigamma(x):
     """By the recurrence up to x > 6 and the asymptotic series; by reflection below 1/2."""
     reflect = x < 0.5
     y = tl.where(reflect, 1.0 - x, x)
-    shift = y * 0.0
+    shift = tl.zeros_like(y)
     for _ in tl.static_range(6):
         small = y < 6.0
         shift += tl.where(small, 1.0 / (y * y), 0.0)
@@ -263,7 +263,7 @@ def r_trigamma(x):
         1.0 / 30 - z * (1.0 / 42 - z * (1.0 / 30 - z * (5.0 / 66 - z * (691.0 / 2730 - z * 7 / 6))))
     )
     value = shift + 1.0 / y + 0.5 * z + z / y * series
-    sine = libdevice.sinpi(x - tl.floor(x))
+    sine = libdevice.sinpi(x - libdevice.rint(x))
     return tl.where(reflect, 9.869604401089358 / (sine * sine) - value, value)
 
 

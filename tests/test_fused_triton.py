@@ -1,0 +1,184 @@
+"""The fused CUDA kernel without a GPU: its source, and what ptxas makes of it for Ampere, Hopper and Blackwell."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from golden_source import check_text
+from test_fused import double_well, small_network, valley
+from torch import Tensor
+
+import compiled_ebm as ce
+from benchmarks.workloads import WORKLOADS
+from compiled_ebm.energies.registry import BUILTIN_ENERGIES
+
+pytest.importorskip("triton")
+
+from compiled_ebm.backends.fused.triton import functions, loading  # noqa: E402
+from compiled_ebm.backends.fused.triton.devices import DEVICES  # noqa: E402
+from compiled_ebm.backends.fused.triton.emitter import Kernel  # noqa: E402
+from compiled_ebm.backends.fused.triton.expressions import EXPRESSIONS  # noqa: E402
+from compiled_ebm.backends.fused.triton.forms import candidates  # noqa: E402
+from compiled_ebm.backends.fused.triton.kernel import TritonKernel  # noqa: E402
+from compiled_ebm.backends.fused.triton.launch import step_kernel  # noqa: E402
+from compiled_ebm.backends.fused.triton.pools import Pools  # noqa: E402
+from compiled_ebm.backends.fused.triton.resources import Resources, cross_compile  # noqa: E402
+from compiled_ebm.backends.fused.triton.values import Form  # noqa: E402
+
+pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="interpreted kernels do not compile")
+
+
+class Ceiling(NamedTuple):
+    """The layout that is chosen for 10,000 chains on a Hopper card, and what it may cost there at most."""
+
+    form: Form
+    instructions: float
+    """Of warps, a chain-step."""
+    registers: int
+    spills: int = 0
+
+
+SECONDS = 10.0
+"""Of compiling: twice what it should take, for a busy machine."""
+CEILINGS = {
+    "mlp-2-64-1": Ceiling(Form(8, 1, chains_last=True), 60.0, 200),
+    "mlp-2-64-64-1": Ceiling(Form(128, 8), 180.0, 255, spills=200),
+    "mixture": Ceiling(Form(128, 4), 9.0, 112),
+    "double-well": Ceiling(Form(8, 4, chains_last=True), 150.0, 128),
+    "rosenbrock": Ceiling(Form(128, 4), 5.2, 80),
+    "gaussian": Ceiling(Form(16, 8), 545.0, 248),
+    "mlp-16-256-256-1": Ceiling(Form(8, 8, chains_last=True), 52_000.0, 255),
+    "logistic": Ceiling(Form(8, 8, chains_last=True), 4310.0, 248),
+    "phi4": Ceiling(Form(16, 4), 142.0, 160),
+    "lennard-jones": Ceiling(Form(128, 4, unrolled=True), 135.0, 255, spills=310),
+    "funnel": Ceiling(Form(128, 4), 9.2, 104),
+    "ring": Ceiling(Form(128, 4), 10.2, 120),
+    "himmelblau": Ceiling(Form(128, 4), 3.4, 64),
+}
+"""The ten workloads of the benchmarks and three built-in energies; about 5 % above what Triton 3.6 makes."""
+ON_TENSOR_CORES = ("mlp-2-64-64-1", "gaussian")
+BUILTIN = {"ring": "mixture"}
+"""Built-in energies whose name a workload has."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _afresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Triton's own cache on disk would hide what compiling takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        yield
+
+
+def kernel_of(energy: Callable[..., Tensor], event: int | tuple[int, ...], **options: Any) -> TritonKernel:
+    """The step's kernel, lowered, as the launch has it; traced on the CPU."""
+    sampler = ce.build_sampler(energy, ce.Langevin(0.01), event, backend="eager", **options)
+    program, _ = sampler._builds.get({}, 1)
+    kernel = step_kernel(program)
+    kernel.generate(program.step.constants(()))
+    return kernel
+
+
+# -- source ------------------------------------------------------------------------------------------------------------
+
+SOURCES: dict[str, tuple[Callable[..., Tensor], int, Form]] = {
+    "valley": (valley, 4, Form(128, 4)),
+    "small-network": (small_network, 2, Form(16, 1, chains_last=True)),
+    "double-well": (double_well, 128, Form(16, 4)),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_golden_source(name: str) -> None:
+    """A program without axes, a network with its hidden units on one, and a state that has one."""
+    energy, dim, form = SOURCES[name]
+    check_text(kernel_of(energy, dim).emitted(form).source, f"{name}.triton")
+
+
+def test_the_source_names_the_lines_of_the_energy() -> None:
+    kernel = kernel_of(valley, 4)
+    kernel.use(candidates(kernel.program, kernel.plan)[0])
+    assert re.search(r"# .*test_fused\.py:\d+, in valley: return \(100\.0", kernel.source())
+    assert "#" not in kernel.code()
+
+
+# -- machine code ------------------------------------------------------------------------------------------------------
+
+
+def energy_named(name: str) -> tuple[Callable[..., Tensor], tuple[int, ...]]:
+    if name in WORKLOADS:
+        return WORKLOADS[name].energy_factory(), WORKLOADS[name].event_shape
+    builtin = BUILTIN_ENERGIES[BUILTIN.get(name, name)]
+    return builtin.factory(), builtin.event_shape
+
+
+def resources_of(name: str, target: str) -> Resources:
+    """In the layout of the table, which must be one that is looked at."""
+    kernel, form = kernel_of(*energy_named(name)), CEILINGS[name].form
+    assert form in candidates(kernel.program, kernel.plan, kernel.precision)
+    found = kernel.resources(form, DEVICES[target])
+    assert found is not None and found.fits(DEVICES[target])
+    return found
+
+
+SLOW = ("mlp-16-256-256-1",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in CEILINGS])
+def test_what_a_step_costs_on_a_hopper_card(name: str) -> None:
+    ceiling, found = CEILINGS[name], resources_of(name, "sm_90")
+    assert 0.5 * ceiling.instructions < found.instructions_per_chain_step <= ceiling.instructions
+    assert found.spills <= ceiling.spills and found.registers <= ceiling.registers
+    assert found.compile_seconds <= SECONDS
+    assert (found.tensor_instructions > 0) == (name in ON_TENSOR_CORES)
+
+
+@pytest.mark.parametrize("target", [target for target in DEVICES if target != "sm_90"])
+@pytest.mark.parametrize("name", ["rosenbrock", "mlp-2-64-64-1"])
+def test_other_architectures(name: str, target: str) -> None:
+    """Without and with tensor cores; instructions and registers as on a Hopper card, within half of those."""
+    ceiling = CEILINGS[name]
+    found = resources_of(name, target)
+    assert found.registers <= 255 and 0 < found.instructions_per_chain_step <= 1.5 * ceiling.instructions
+    assert (found.tensor_instructions > 0) == (name in ON_TENSOR_CORES)
+
+
+def test_in_double() -> None:
+    kernel = kernel_of(*energy_named("rosenbrock"), dtype=torch.float64)
+    found = kernel.resources(CEILINGS["rosenbrock"].form, DEVICES["sm_90"])
+    assert found is not None and 0 < found.spills <= 8  # sine and cosine of large numbers have a table on the stack
+
+
+# -- functions ---------------------------------------------------------------------------------------------------------
+
+CALLED = {
+    f"{name}({', '.join('xy'[: text.count('{')])})": f"{name[0]}"
+    for text in EXPRESSIONS.values()
+    for name in re.findall(r"^(r_\w+|i\w+)\(", text)
+}
+"""Calls of every function that expressions call, and whether they take reals or integers."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_every_function_compiles(dtype: torch.dtype) -> None:
+    """In one kernel that sums up what all of them give."""
+    defined = {name for name in vars(functions) if re.match(r"r_|idiv|imod", name)}
+    assert defined == {call.partition("(")[0] for call in CALLED}
+    real = "fp32" if dtype == torch.float32 else "fp64"
+    lines = [
+        "@jit",
+        "def chain_loop(reals, ints, BLOCK: tl.constexpr, REAL: tl.constexpr, FAST: tl.constexpr, KEEP: tl.constexpr):",
+        "    at = tl.arange(0, BLOCK)",
+        "    total = tl.full((BLOCK,), 0.0, REAL)",
+    ]
+    for array, kind in (("reals", "r"), ("ints", "i")):
+        lines += [f"    {name} = tl.load({array} + {k} * BLOCK + at)" for k, name in enumerate("xy")]
+        lines += [f"    total += ({call}).to(REAL)" for call, takes in CALLED.items() if takes == kind]
+    lines.append("    tl.store(reals + at, total)")
+    source = "\n".join(lines) + "\n"
+    kernel = Kernel(source, Form(32, 1), Pools(), (("reals", f"*{real}"), ("ints", "*i64")), ())
+    assert cross_compile(kernel, loading.load(source, []), dtype, DEVICES["sm_90"]) is not None
