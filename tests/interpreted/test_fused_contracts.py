@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from cases import BY_NAME, fixed, same_bits, same_state
+from drawn_noise import DIM, Drawn, drawn_and_specified
 from layouts import LAYOUTS, N, launched, rows_are, run, use, worst
 from loop_transitions import Leapfrog, Nested
 from torch import Tensor
@@ -68,6 +69,17 @@ def test_transitions_with_loops_inside(transition: Any, layout: str) -> None:
     other, eager = pair(ring, 6, more)
     assert worst(*(run(s, start(), 2).state for s in (other, eager))) <= 1
     assert launched(other).code() == launched(fused).code()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("first", [1, 2**32 - 10, 2**63 - N], ids=hex)
+def test_the_noise_is_that_of_its_coordinates(first: int, dtype: torch.dtype, layout: str) -> None:
+    """Uniforms in every bit, normals up to the rounding of numpy's logarithm, sine and cosine."""
+    sampler = ce.build_sampler(ring, Drawn(), DIM, backend="fused", dtype=dtype)
+    found = drawn_and_specified(sampler, N, seed=2**64 - 3, first_chain=first, first_step=2**32 - 3)
+    (uniforms, normals), (want_uniforms, want_normals) = found
+    assert same_bits(uniforms, want_uniforms)
+    assert float((normals - want_normals).abs().max()) < 1e-6
 
 
 # -- negative controls -------------------------------------------------------------------------------------------------
