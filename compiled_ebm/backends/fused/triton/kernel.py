@@ -25,6 +25,8 @@ __all__ = ["TritonKernel"]
 
 _MOST_WORK, _MOST_UNROLLED = 1700, 5000
 """Of a thread's code: 1,800 with axes took Triton 8 s and 5,000 took it 50 s; 4,000 without loops, 4 s."""
+_ANYWHERE = ("hyper", "keep_x", "keep_energy")
+"""Arrays that may begin at any address: a kernel for aligned ones would be compiled beside that for others."""
 _COMMENT_LINES = re.compile(r"^ *#.*\n", re.MULTILINE)
 
 
@@ -82,9 +84,8 @@ class TritonKernel:
         """The Triton function of a source; the same one for equal sources."""
         code = _COMMENT_LINES.sub("", kernel.source)
         if code not in self._loaded:
-            self._loaded[code] = loading.load(
-                kernel.source, [name for name, type_ in kernel.arguments if type_[0] != "*"]
-            )
+            numbers = [name for name, type_ in kernel.arguments if not type_.startswith("*")]
+            self._loaded[code] = loading.load(kernel.source, [*numbers, *_ANYWHERE])
         return self._loaded[code]
 
     def resources(self, form: Form, device: Device) -> Resources | None:
