@@ -23,7 +23,7 @@ def is_interpreted() -> bool:
 
 
 def load(source: str, unspecialised: Sequence[str]) -> Any:
-    """The function ``chain_loop`` of the text, compiled once for any ``unspecialised`` arguments; tracebacks show lines."""
+    """The function ``chain_loop`` of the text, one kernel for any ``unspecialised`` values; tracebacks show lines."""
     called: dict[str, Any] = {
         **{k: v for k, v in vars(functions).items() if not k.startswith("__")},
         **{name: getattr(triton_noise, name) for name in ("normals4", "uniforms4")},
