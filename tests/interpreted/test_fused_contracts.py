@@ -233,7 +233,7 @@ def quartic(x: Tensor) -> Tensor:
     return 0.25 * x.pow(4).sum(-1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)], ids=str)
 def test_a_chain_that_overflows_stays_and_touches_no_neighbour(dtype: torch.dtype, layout: str) -> None:
     fused, eager = pair(quartic, 6, ce.Langevin(0.01), dtype=dtype)
     x0 = start().to(dtype)
