@@ -10,14 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_GRAIN = 32_768
+
+
+def _is_shared_out(tensor: Tensor) -> bool:
+    """Whether torch would use its threads, and NumPy has such tensors, too."""
+    return tensor.device.type == "cpu" and tensor.numel() > _GRAIN and tensor.dtype != torch.bfloat16
+
 
 def copied(tensor: Tensor) -> Tensor:
     """A contiguous copy without gradient."""
-    copy = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
-    if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:  # of which NumPy has none
-        copy.numpy()[...] = tensor.detach().resolve_neg().numpy()
-    else:
-        copy.copy_(tensor.detach())
+    if not _is_shared_out(tensor):
+        return tensor.detach().clone(memory_format=torch.contiguous_format)
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype)
+    copy.numpy()[...] = tensor.detach().resolve_neg().numpy()
     return copy
 
 
@@ -31,6 +37,6 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 def finite_rows(tensor: Tensor) -> Tensor:
     """`[n]`, whether all of `tensor[i]` is finite."""
     rows = tensor.detach().reshape(len(tensor), -1)
-    if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:
+    if _is_shared_out(tensor):
         return torch.from_numpy(np.isfinite(rows.resolve_neg().numpy()).all(axis=1))
     return torch.isfinite(rows).all(dim=1)

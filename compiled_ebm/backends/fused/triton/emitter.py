@@ -7,6 +7,7 @@ too few to fill the device; one load and store of the state a launch.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,6 @@ from compiled_ebm.backends.fused.program import (
     Kind,
     Literal,
     Node,
-    Pointwise,
     Reduce,
     Role,
     TileProgram,
@@ -55,6 +55,7 @@ class Kernel:
         pools: What it reads of constants, literals and indices.
         arguments: Its arguments in order, with their Triton types.
         rounds: How often each repetition is done.
+        work: About how many instructions a thread's code has.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Kernel:
     pools: Pools
     arguments: tuple[tuple[str, str], ...]
     rounds: tuple[int, ...]
+    work: float = 0.0
 
 
 def emit(program: TileProgram, planned: Plan, form: Form) -> Kernel:
@@ -75,7 +77,8 @@ def emit(program: TileProgram, planned: Plan, form: Form) -> Kernel:
         [(leaf, program.outputs[k]) for k, leaf in sorted(program.leaves().items())], "the state for the next step"
     )
     source, arguments = assemble(values)
-    return Kernel(source, form, values.pools, arguments, tuple(values.rounds))
+    work = values.work + len(values.out.lines)
+    return Kernel(source, form, values.pools, arguments, tuple(values.rounds), work)
 
 
 class _Writer:
@@ -149,7 +152,7 @@ class _Writer:
                     self._element(i, inside)
 
     def _element(self, root: int, inside: set[int]) -> None:
-        v, stack = self._v, [root]
+        v, stack, taken = self._v, [root], defaultdict[int, int](int)
         while stack:
             i = stack[-1]
             if i in v.names:
@@ -157,32 +160,31 @@ class _Writer:
                 continue
             node = v.node(i)
             e = i - node.first
-            operands = [int(x) for operand in _element_operands(node) for x in np.atleast_1d(operand[e]).reshape(-1)]
+            terms = _terms(node, e)
+            operands = terms[taken[i]] if terms else [int(a[e]) for a in node.operands()]
             missing = [x for x in operands if x not in v.names and int(v.owner[x]) in inside]
             if missing:
                 stack += reversed(missing)
                 continue
-            stack.pop()
             v.out.note(node.origin)
-            expression = self._expression(node, e)
-            v.names[i] = f"e{i}"
+            if not terms:
+                expression = EXPRESSIONS[node.op].format(*v.operands(operands))  # type: ignore[attr-defined]
+            else:  # a term as soon as it is there, so that few wait for their turn
+                expression = " * ".join(v.element(x) for x in operands)
+                if taken[i]:
+                    op = node.op if isinstance(node, Reduce) else "sum"
+                    expression = COMBINE[op, node.kind].format(f"e{i}", expression)
+                taken[i] += 1
             v.out(f"e{i} = {expression}")
-
-    def _expression(self, node: Node, e: int) -> str:
-        v = self._v
-        if isinstance(node, Pointwise):
-            return EXPRESSIONS[node.op].format(*v.operands([int(a[e]) for a in node.args]))
-        if isinstance(node, Reduce):
-            return combined(node.op, node.kind, [v.element(int(i)) for i in node.arg[e]])
-        assert isinstance(node, Dot)
-        row, column = divmod(e, node.right.shape[1])
-        pairs = zip(node.left[row].tolist(), node.right[:, column].tolist(), strict=True)
-        return combined("sum", Kind.REAL, [f"{v.element(a)} * {v.element(b)}" for a, b in pairs])
+            if not terms or taken[i] == len(terms):
+                v.names[i] = f"e{i}"
+                stack.pop()
 
     def _loop(self, group: Loop) -> None:
         v = self._v
         for node in group.nodes:
             v.out.note(node.origin)
+            v.work += v.each(node.size) * (node.arg.shape[1] if isinstance(node, Reduce) else 1)
             name = f"v{node.first}"
             if isinstance(node, Reduce) and is_inner_loop(node):
                 self._inner_loop(node, name)
@@ -304,6 +306,16 @@ def _find_needed(v: Values) -> np.ndarray:
             for operand in _element_operands(node):
                 needed[operand[live].reshape(-1)] = True
     return needed
+
+
+def _terms(node: Node, e: int) -> list[list[int]]:
+    """What an element that is a reduction takes in, term by term; nothing if it is none."""
+    if isinstance(node, Reduce):
+        return [[term] for term in node.arg[e].tolist()]
+    if isinstance(node, Dot):
+        row, column = divmod(e, node.right.shape[1])
+        return [list(pair) for pair in zip(node.left[row].tolist(), node.right[:, column].tolist(), strict=True)]
+    return []
 
 
 def _element_operands(node: Node) -> list[Ids]:

@@ -84,9 +84,6 @@ REDUCE = {
 }
 """A reduction over an axis."""
 
-_NESTED = 32
-"""Terms that are one within the other: each is two parentheses, of which Python takes 200."""
-
 _NEUTRAL = {
     Kind.REAL: {"sum": "0.0", "prod": "1.0", "max": '-float("inf")', "min": 'float("inf")'},
     Kind.INT: {"sum": "0", "prod": "1", "max": "-0x7FFFFFFFFFFFFFFF", "min": "0x7FFFFFFFFFFFFFFF"},
@@ -100,10 +97,7 @@ def neutral(op: str, kind: Kind) -> str:
 
 
 def combined(op: str, kind: Kind, terms: Sequence[str]) -> str:
-    """A reduction as one expression, nested no deeper than Python's parser and Triton's walk of its tree go."""
-    if len(terms) > _NESTED:
-        parts = [terms[i : i + _NESTED] for i in range(0, len(terms), _NESTED)]
-        return combined(op, kind, [f"({combined(op, kind, part)})" for part in parts])
+    """A reduction of few terms as one expression."""
     total = terms[0]
     for term in terms[1:]:
         total = COMBINE[op, kind].format(f"({total})" if " " in total else total, term)

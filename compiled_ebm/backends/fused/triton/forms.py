@@ -21,7 +21,7 @@ _MOST_ELEMENTS = 64
 _SPILLING = 1.25
 """How much slower than its instructions say a kernel may be whose stack does not fit the first-level cache."""
 _LARGEST_BLOCK = 128
-_FEW_CONSTANTS = 128
+_FEW_CONSTANTS = 600
 _MOST_STATEMENTS = 4000
 """Of programs that are tried without loops: these take Triton some 6 s."""
 _PATIENCE = 15.0

@@ -23,6 +23,10 @@ from compiled_ebm.backends.fused.triton.values import Form
 
 __all__ = ["TritonKernel"]
 
+_MOST_WORK, _MOST_UNROLLED = 1700, 5000
+"""Of a thread's code: 1,800 with axes took Triton 8 s and 5,000 took it 50 s; 4,000 without loops, 4 s."""
+_ANYWHERE = ("hyper", "keep_x", "keep_energy")
+"""Arrays that may begin at any address: a kernel for aligned ones would be compiled beside that for others."""
 _COMMENT_LINES = re.compile(r"^ *#.*\n", re.MULTILINE)
 
 
@@ -80,17 +84,18 @@ class TritonKernel:
         """The Triton function of a source; the same one for equal sources."""
         code = _COMMENT_LINES.sub("", kernel.source)
         if code not in self._loaded:
-            self._loaded[code] = loading.load(
-                kernel.source, [name for name, type_ in kernel.arguments if type_[0] != "*"]
-            )
+            numbers = [name for name, type_ in kernel.arguments if not type_.startswith("*")]
+            self._loaded[code] = loading.load(kernel.source, [*numbers, *_ANYWHERE])
         return self._loaded[code]
 
     def resources(self, form: Form, device: Device) -> Resources | None:
-        """What the program costs a device in a form; None if Triton's compiler gives up on it."""
+        """What the program costs a device in a form; None if it would take Triton minutes, or Triton gives up on it."""
         key = form, device
         if key not in self._resources:
             kernel = self.emitted(form)
-            self._resources[key] = cross_compile(kernel, self.loaded(kernel), self._real, device)
+            is_large = kernel.work > (_MOST_UNROLLED if form.unrolled else _MOST_WORK)
+            found = None if is_large else cross_compile(kernel, self.loaded(kernel), self._real, device)
+            self._resources[key] = found
         return self._resources[key]
 
     @property

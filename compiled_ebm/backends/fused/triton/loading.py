@@ -22,8 +22,8 @@ def is_interpreted() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
-def load(source: str, numbers: Sequence[str]) -> Any:
-    """The function ``chain_loop`` of the text, compiled once for any ``numbers``; tracebacks show its lines."""
+def load(source: str, unspecialised: Sequence[str]) -> Any:
+    """The function ``chain_loop`` of the text, one kernel for any ``unspecialised`` values; tracebacks show lines."""
     called: dict[str, Any] = {
         **{k: v for k, v in vars(functions).items() if not k.startswith("__")},
         **{name: getattr(triton_noise, name) for name in ("normals4", "uniforms4")},
@@ -37,7 +37,7 @@ def load(source: str, numbers: Sequence[str]) -> Any:
     namespace = {
         **called,
         "tl": tl,
-        "jit": functools.partial(triton.jit, do_not_specialize=list(numbers)),
+        "jit": functools.partial(triton.jit, do_not_specialize=list(unspecialised)),
         "__name__": name,
     }
     exec(compile(source, name, "exec"), namespace)

@@ -30,6 +30,8 @@ from compiled_ebm.backends.fused.triton.pools import Pools
 
 __all__ = ["Form", "Lines", "Values", "padded"]
 
+_GATHER = 3
+"""Instructions that move a value between threads, for every place of the row that a thread holds."""
 _FEW_SCALARS = 64
 """Constants that are loaded one by one before the loop over steps: each is a register of every thread."""
 
@@ -120,6 +122,8 @@ class Values:
         self._held: list[dict[object, str]] = [{}]
         """What has been made in the blocks that are open, so that it is made once: the innermost last."""
         self._at_head: dict[object, str] = {}
+        self.work = 0.0
+        """About how many instructions a thread's code has: what the compiler's time grows with."""
         self._counter = 0
         self._n_scalars = 0
         self._varying = _find_varying(program, self.owner)
@@ -190,6 +194,10 @@ class Values:
         """The value with its padding replaced."""
         inside = self.inside(size)
         return value if inside is None else f"tl.where({inside}, {value}, {by})"
+
+    def each(self, size: int) -> float:
+        """Elements of an axis that a thread holds, over all its chains."""
+        return max(1.0, padded(size) * self.form.block / (32 * self.form.warps))
 
     # -- elements ----------------------------------------------------------------------------------------------------
 
@@ -335,6 +343,7 @@ class Values:
         if numbers.any():
             pieces.append((numbers, self._numbers(rows, numbers, k)))
         pieces.sort(key=lambda piece: -int(piece[0].sum()))
+        self.work += 2 * self.each(rows.shape[1]) * len(pieces)
         value = pieces[0][1]
         for here, piece in pieces[1:]:
             chosen = f"tl.where({self._where(here, k)}, {piece}, {value})"
@@ -372,6 +381,7 @@ class Values:
         """Elements of a variable with an axis, by place."""
         value = self.wide[int(self.owner[node.first])]
         size = where.shape[1]
+        self.work += _GATHER * self.each(size) * max(1.0, padded(node.size) / 32) * (1 + self.form.chains_last)
         line = self._line(where, node.size)
         index = line or self._table(where, k)
         spread = f"tl.broadcast_to({index}, {self.shape(size)})"
