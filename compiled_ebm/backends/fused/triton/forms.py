@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 from compiled_ebm.backends.fused.groups import Loop, Plan, Product
@@ -24,8 +23,8 @@ _LARGEST_BLOCK = 128
 _FEW_CONSTANTS = 600
 _MOST_STATEMENTS = 4000
 """Of programs that are tried without loops: these take Triton some 6 s."""
-_PATIENCE = 15.0
-"""Seconds of compiling after which the best so far is taken."""
+_TRIED = 10
+"""Layouts that are compiled; a number and not a time, so that the choice is the same on a busy machine."""
 
 
 def candidates(program: TileProgram, planned: Plan, precision: str = "tf32x3") -> list[Form]:
@@ -40,17 +39,18 @@ def candidates(program: TileProgram, planned: Plan, precision: str = "tf32x3") -
     few = table <= _FEW_CONSTANTS and statements(program) <= _MOST_STATEMENTS
     flat = [Form(128, 4, precision=precision, unrolled=True)] if few else []
     if any(isinstance(group, Product) for group in planned.groups):
-        return flat + _ordered(_for_products(widest, precision), widest)
-    return flat + _ordered(_for_axes(widest, precision), widest)
+        return flat + _ordered(_for_products(widest, precision), widest, 64)
+    return flat + _ordered(_for_axes(widest, precision), widest, 8)
 
 
 def _is_table(node: Node) -> bool:
     return isinstance(node, Literal) or is_constant(node)
 
 
-def _ordered(forms: Iterator[Form], widest: int) -> list[Form]:
-    """Those nearest to eight elements a thread first; the narrowest there is if all are too wide."""
-    found = sorted(dict.fromkeys(forms), key=lambda form: abs(math.log2(form.block * widest / (32 * form.warps * 8))))
+def _ordered(forms: Iterator[Form], widest: int, each: int) -> list[Form]:
+    """Those nearest to so many elements a thread first; the narrowest there is if all are too wide."""
+    distance = {form: abs(math.log2(form.block * widest / (32 * form.warps * each))) for form in forms}
+    found = sorted(distance, key=distance.__getitem__)
     return found or [Form(1, 8)]
 
 
@@ -76,10 +76,7 @@ def ranked(
 ) -> list[Resources]:
     """What fits the device, the fastest for so many chains first; spills in the loop where they save a good part."""
     found: list[Resources] = []
-    begin = time.perf_counter()
-    for form in forms:
-        if found and time.perf_counter() - begin > _PATIENCE:
-            break
+    for form in forms[:_TRIED]:
         resources = compiled(form)
         if resources is not None and resources.fits(device):
             found.append(resources)
