@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import compiled_ebm as ce
 from compiled_ebm import builder
 from compiled_ebm.backends.fused import kernel, lower, toolchain
+from compiled_ebm.backends.fused.elements import Elements
 from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.transitions.base import NoiseDraw, Target
 
@@ -261,6 +262,29 @@ def test_a_transition_of_the_user(dim: int, dtype: torch.dtype) -> None:
     tolerance = 2000 * torch.finfo(dtype).eps
     for a, b in zip(*((s.positions, *s.carried) for s in states), strict=True):
         assert torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def test_literals_differ_by_their_bits() -> None:
+    tiny = torch.finfo(torch.float64).smallest_normal * torch.finfo(torch.float64).eps
+    given = torch.tensor([0.0, -0.0, torch.nan, -torch.nan, tiny, -tiny, 0.0], dtype=torch.float64)
+    elements = Elements()
+    ids = elements.literal(given).ids
+    assert (ids[:, None] == ids).sum(1).tolist() == [2, 1, 2, 2, 1, 1, 2]
+    numbers = elements.literal_values(ids)
+    assert numbers is not None and numbers.tobytes()[:16] == given.numpy().tobytes()[:16]
+
+
+def test_signed_zeros_in_one_tensor() -> None:
+    """From either side of the negative axis the angle is pi or -pi."""
+
+    def energy(x: Tensor) -> Tensor:
+        heights = torch.slice_scatter(torch.tensor([[0.0, -0.0, 1.0]]).expand(len(x), 3), x, 1, 2, 3)
+        return (torch.atan2(heights, -1 - x.square()) * x).sum(-1)
+
+    x0 = torch.tensor([[-0.5], [0.25]])
+    fused, eager = (ce.build_sampler(energy, ce.Langevin(0.01), (1,), backend=name) for name in ("fused", "eager"))
+    starts = fused.init(x0, seed=1)
+    torch.testing.assert_close(fused.run(starts, 3).state.x, eager.run(starts, 3).state.x)
 
 
 def test_an_index_beyond_its_tensor_fails_the_chain() -> None:

@@ -81,7 +81,7 @@ class Elements:
         self._firsts: list[int] = []
         self.origin = ""
         self._count = 0
-        self._literals: dict[tuple[Kind, float], int] = {}
+        self._literals: dict[tuple[Kind, int], int] = {}
         self._literal_values: dict[int, float] = {}
         self._seen: dict[tuple[object, ...], Node] = {}
         self._constant: list[bool] = []
@@ -108,14 +108,15 @@ class Elements:
         tensor = given if isinstance(given, Tensor) else torch.tensor(given, dtype=_dtype_of(given))
         kind = kind or kind_of(tensor.dtype)
         flat = tensor.detach().cpu().to(torch.float64).reshape(-1).numpy()
-        new = [v for v in dict.fromkeys(flat.tolist()) if (kind, _key(v)) not in self._literals]
+        keys = _keys(flat)
+        new = [v for k, v in dict(zip(keys, flat.tolist(), strict=True)).items() if (kind, k) not in self._literals]
         if new:
             node = Literal(self._count, len(new), kind, values=np.array(new, dtype=np.float64))
             self._add(node)
             for i, value in enumerate(new):
-                self._literals[kind, _key(value)] = node.first + i
                 self._literal_values[node.first + i] = value
-        ids = [self._literals[kind, _key(v)] for v in flat.tolist()]
+            self._literals.update(((kind, k), node.first + i) for i, k in enumerate(_keys(node.values)))
+        ids = [self._literals[kind, k] for k in keys]
         return Value(torch.tensor(ids, dtype=torch.int64).reshape(tensor.shape), kind)
 
     def literal_values(self, ids: Tensor) -> NDArray[np.float64] | None:
@@ -280,7 +281,7 @@ class Elements:
 
     def _literal_element(self, number: float, kind: Kind) -> int:
         """The element that is this literal; one that there is not, if none is."""
-        return self._literals.get((kind, _key(number)), -1)
+        return self._literals.get((kind, _keys(np.array([number], dtype=np.float64))[0]), -1)
 
     def _owners(self, ids: Ids) -> list[int]:
         """Which nodes the elements are of."""
@@ -332,11 +333,9 @@ def _dtype_of(number: complex) -> torch.dtype:
     return torch.bool if isinstance(number, bool) else torch.int64 if isinstance(number, int) else torch.float64
 
 
-def _key(value: float) -> float:
-    """NaN equals itself here, and -0 is not 0."""
-    if value != value:
-        return float.fromhex("0x1.8p1023")
-    return -5e-324 if value == 0 and np.signbit(value) else value
+def _keys(numbers: NDArray[np.float64]) -> list[int]:
+    """Their bits, by which -0 is not 0; those of one NaN for all."""
+    return np.where(np.isnan(numbers), np.nan, numbers).view(np.int64).tolist()  # type: ignore[no-any-return]
 
 
 def _unique_columns(columns: Ids) -> tuple[Ids, Ids]:

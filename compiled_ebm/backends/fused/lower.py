@@ -181,7 +181,8 @@ class _Lowering:
             return args[0][args[1]]
         if not any(isinstance(leaf, Value) for leaf in tree_leaves((args, kwargs))):
             kwargs.pop("pin_memory", None)
-            return target(*args, **kwargs)  # type: ignore[operator]
+            made = target(*args, **kwargs)  # type: ignore[operator]
+            return made.zero_() if target in _UNINITIALISED else made
         try:
             args = self._with_indices(target, args)
             if target in MOVES:
@@ -303,7 +304,10 @@ _INDEX_ARGUMENTS: dict[Any, tuple[int, ...]] = {
     aten.scatter_reduce.two: (2,),
     aten.index_add.default: (2,),
 }
-
-
+_UNINITIALISED = (
+    *(aten.empty.memory_format, aten.empty_strided.default, aten.empty_permuted.default),
+    *(aten.empty_like.default, aten.new_empty.default, aten.new_empty_strided.default),
+)
+"""What they find in memory is overwritten before it is read, and must not decide which literals there are."""
 _BY_LAYOUT = (aten._linalg_det.default, aten._linalg_slogdet.default)
 """Whose further results depend on how the first operand lies in memory."""
