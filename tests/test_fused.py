@@ -278,7 +278,8 @@ def test_signed_zeros_in_one_tensor() -> None:
     """From either side of the negative axis the angle is pi or -pi."""
 
     def energy(x: Tensor) -> Tensor:
-        heights = torch.slice_scatter(torch.tensor([[0.0, -0.0, 1.0]]).expand(len(x), 3), x, 1, 2, 3)
+        zero = torch.zeros(len(x), 1)
+        heights = torch.slice_scatter(torch.cat([zero, -zero, zero], 1), x, 1, 2, 3)
         return (torch.atan2(heights, -1 - x.square()) * x).sum(-1)
 
     x0 = torch.tensor([[-0.5], [0.25]])
