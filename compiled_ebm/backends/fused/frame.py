@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["FRAME"]
+__all__ = ["CHECKED_LOOP", "ENERGY", "FRAME", "PLAIN_LOOP", "SEGMENT"]
+
+SEGMENT = 64
+"""Steps between two checks at most: a check costs about as much as one or two."""
 
 FRAME = """\
 using namespace lanes;
@@ -34,6 +37,22 @@ ONCE void give_int(long long* p, long stride, I v) {{
     for (int l = 0; l < W; ++l) p[l * stride] = t[l];
 }}
 
+[[maybe_unused]] ONCE M all_finite(const R* x, long n) {{
+    R nothing = rset(0);
+    for (long i = 0; i < n; ++i) nothing += x[i] * rset(0);
+    return req(nothing, rset(0));
+}}
+// The new values where the chains move, else those of the last check: which is now.
+[[maybe_unused]] ONCE void settle(R* now, R* last, long n, M moves) {{
+    for (long i = 0; i < n; ++i) now[i] = last[i] = rsel(moves, now[i], last[i]);
+}}
+[[maybe_unused]] ONCE void settle_ints(I* now, I* last, long n, M moves) {{
+    for (long i = 0; i < n; ++i) now[i] = last[i] = isel(moves, now[i], last[i]);
+}}
+template <class V> ONCE void copy_all(V* to, const V* from, long n) {{
+    for (long i = 0; i < n; ++i) to[i] = from[i];
+}}
+{energy}
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
 // chains whose draws are kept; then the rounds of each repetition
 extern "C" __attribute__((visibility("default"))) void chain_loop(
@@ -55,6 +74,14 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
         (void)words; (void)left;
 {load}
         long long until = until_kept, slot = 0;
+{loop}
+{store}
+    }}
+}}
+"""
+"""To be filled in with the parts that belong to one program."""
+
+PLAIN_LOOP = """\
         for (long long s = 0; s < n_steps; ++s) {{
             const uint32_t step = (uint32_t)(first_step + s);
             (void)step;
@@ -65,9 +92,59 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 until = thin;
                 ++slot;
             }}
-        }}
-{store}
-    }}
+        }}"""
+"""Every step in the same way."""
+
+CHECKED_LOOP = """\
+        long long careful = 0, patience = 0;
+{save}
+        for (long long from = 0, end; from < n_steps; from = end) {{
+            end = from + (careful ? 1 : {segment});
+            if (end > n_steps) end = n_steps;
+            if (thin && end > from + until) end = from + until;
+            {spread} = rset(0);
+            for (long long s = from; s < end; ++s) {{
+                const uint32_t step = (uint32_t)(first_step + s);
+                (void)step;
+{begin}
+{step}
+            }}
+            // is everything finite, and was it all the way?
+{park}
+            const M alive = ieq({failed_at}, iset(-1LL));
+            const M fine = mand(all_finite(at + {x}, {n_x}), risfinite(at[{energy}]));
+            if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle({spread}, rset(limit[0]))))))) {{
+                // somewhere on the way a chain failed, or went where its energy may not be finite: again, step by step
+{retake}
+                patience = patience ? 2 * patience : {segment};
+                if (patience > 64 * {segment}) patience = 64 * {segment};
+                careful = patience;
+                end = from;
+                continue;
+            }}
+            const M moves = mand(alive, fine);
+{settle}
+            {failed_at} = isel(mand(alive, mnot(fine)), iset(first_step + end - 1), {failed_at});
+            if (careful) --careful;
+            else patience /= 2;
+            until -= end - from;
+            if (thin && until == 0) {{
+{keep}
+                until = thin;
+                ++slot;
+            }}
+        }}"""
+"""Segments of steps, with the quarantine at the end of each."""
+
+ENERGY = """\
+// The energy of a tile's chains at x.
+static __attribute__((noinline)) R energy_of(
+    const long long* numbers, void* const* arrays, const long long tile, const R* x, R* const __restrict at) {{
+    I* const __restrict iat = (I*)(at + {scratch});
+    (void)iat; (void)numbers; (void)arrays; (void)tile; (void)x;
+{head}
+{step}
+    return {result};
 }}
 """
-"""To be filled in with the parts that belong to one program."""
+"""For steps that do without."""

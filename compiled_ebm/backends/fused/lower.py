@@ -19,16 +19,18 @@ from compiled_ebm.backends.fused.operations import MOVES, ROWS, Unsupported, as_
 from compiled_ebm.backends.fused.program import Kind, Role, TileProgram, is_transpose
 from compiled_ebm.backends.fused.pruning import pruned
 from compiled_ebm.backends.fused.quadratics import merge_products
+from compiled_ebm.backends.fused.unguarded import moves_of, results_of
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.loopgraph import Rounds, loop_of
 from compiled_ebm.recorder import Recording, record
 from compiled_ebm.sourcelines import line_of_node
 from compiled_ebm.trace import ChainProgram
 
-__all__ = ["lower_init", "lower_step"]
+__all__ = ["lower_energy", "lower_init", "lower_move", "lower_step"]
 
 _MOST_ELEMENTS = 4_000_000
 """Element numbers in all: beyond, lowering would take seconds, and no tile fits a cache anyway."""
+_WATCHING = "the sampler's own: how far the chain has gone since the last check"
 _VECTOR_BYTES = 64
 """Of one element for all chains of a tile."""
 
@@ -44,29 +46,63 @@ def lower_step(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgra
     Raises:
         UnsupportedEnergyError: An operation that no emitter has, with the user's line.
     """
-    n_hyper = len(program.transition.hyper_table(0, 1))
-    roles = _numbered(
+    return _lower(program, program.step.body, _step_roles(program), constants, input_names(program))
+
+
+def lower_move(program: ChainProgram, with_energy: bool, constants: Sequence[Tensor]) -> TileProgram:
+    """The tile program of the transition alone: no chain is quarantined, all that is noticed is how far they went.
+
+    Args:
+        program: The chain program.
+        with_energy: Whether the new energy is computed. Otherwise it stays what it was.
+        constants: As for :func:`lower_step`.
+    """
+    body = moves_of(program.step.body, len(program.state_shapes), with_energy)
+
+    def watched(elements: Elements, outputs: list[Value]) -> list[Value]:
+        x = outputs[0].moved(outputs[0].ids.reshape(-1))
+        elements.origin = _WATCHING
+        total = elements.reduce("sum", Kind.REAL, elements.pointwise("mul", Kind.REAL, x, x))
+        if with_energy:  # times zero: NaN where it is not finite
+            nothing = elements.pointwise("mul", Kind.REAL, outputs[1], elements.literal(0.0, Kind.REAL))
+            total = elements.pointwise("add", Kind.REAL, total, nothing)
+        before = elements.input(Role.SPREAD, 0, "spread", (), Kind.REAL)
+        return [*outputs, elements.pointwise("add", Kind.REAL, before, total)]
+
+    return _lower(program, body, _step_roles(program), constants, input_names(program), watched)
+
+
+def lower_energy(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgram:
+    """The tile program of the energy of x: the only output."""
+    body = results_of(program.init.body, lambda results: [results[1]])
+    return _lower(program, body, _init_roles(program), constants, {}, writes=False)
+
+
+def _step_roles(program: ChainProgram) -> list[tuple[Role, int]]:
+    return _numbered(
         (Role.STATE, len(program.state_shapes)),
         (Role.FAILED, 1),
         (Role.CHAIN_KWARG, len(program.kwargs.per_chain)),
         (Role.NORMALS, 1),
         (Role.UNIFORMS, 1),
         (Role.STEP, 1),
-        (Role.HYPER, n_hyper),
+        (Role.HYPER, len(program.transition.hyper_table(0, 1))),
         (Role.CONSTANT, program.step.n_constants),
     )
-    return _lower(program, program.step.body, roles, constants, input_names(program))
 
 
 def lower_init(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgram:
     """The tile program of ``program.init``: as :func:`lower_step`, with new state leaves for old x."""
-    roles = _numbered(
+    return _lower(program, program.init.body, _init_roles(program), constants, {})
+
+
+def _init_roles(program: ChainProgram) -> list[tuple[Role, int]]:
+    return _numbered(
         (Role.STATE, 1),
         (Role.CHAIN_KWARG, len(program.kwargs.per_chain)),
         (Role.STEP, 1),
         (Role.CONSTANT, program.init.n_constants),
     )
-    return _lower(program, program.init.body, roles, constants, {})
 
 
 def _numbered(*counts: tuple[Role, int]) -> list[tuple[Role, int]]:
@@ -79,6 +115,8 @@ def _lower(
     roles: Sequence[tuple[Role, int]],
     constants: Sequence[Tensor],
     names: Mapping[tuple[Role, int], str],
+    finished: Callable[[Elements, list[Value]], list[Value]] = lambda _, outputs: outputs,
+    writes: bool = True,
 ) -> TileProgram:
     elements = Elements()
     placeholders = [node for node in body.graph.nodes if node.op == "placeholder"]
@@ -100,11 +138,12 @@ def _lower(
         else:
             name = names.get((role, position), node.name)
             inputs.append(elements.input(role, position, name, example.shape, kind_of(example.dtype)))
-    for position, shape in enumerate(program.state_shapes):  # leaves that are written and not read
-        if (Role.STATE, position) not in roles:
-            elements.input(Role.STATE, position, f"state_{position}", shape, Kind.REAL)
-    if (Role.FAILED, 0) not in roles:
-        elements.input(Role.FAILED, 0, "failed_at", (), Kind.INT)
+    if writes:
+        for position, shape in enumerate(program.state_shapes):  # leaves that are written and not read
+            if (Role.STATE, position) not in roles:
+                elements.input(Role.STATE, position, f"state_{position}", shape, Kind.REAL)
+        if (Role.FAILED, 0) not in roles:
+            elements.input(Role.FAILED, 0, "failed_at", (), Kind.INT)
     views = {position for _, position in (*equal, *transposed)}
     firsts = {
         int(value.ids.reshape(-1)[0]): position
@@ -112,7 +151,8 @@ def _lower(
         if role is Role.CONSTANT and value.ids.numel() and position not in views
     }
     lowering = _Lowering(elements, constants, firsts)
-    outputs = [as_value(elements, out).ids.reshape(-1).numpy() for out in lowering.run(_recording(body), inputs)]
+    results = finished(elements, [as_value(elements, out) for out in lowering.run(_recording(body), inputs)])
+    outputs = [value.ids.reshape(-1).numpy() for value in results]
     return TileProgram(
         nodes=tuple(pruned(merge_products(pruned(elements.nodes, outputs), outputs), outputs)),
         outputs=tuple(np.ascontiguousarray(ids) for ids in outputs),

@@ -27,13 +27,14 @@ LETTER = {
     Role.STEP: "t",
     Role.HYPER: "h",
     Role.CONSTANT: "c",
+    Role.SPREAD: "d",
 }
 """What the emitter's names of inputs begin with: ``s0_3`` is element 3 of the first state leaf, ``c2`` an array of
 constants, ``w1`` a table of weights packed for a product."""
 
 _LONGEST = 60
 _TRANSPOSES = ("t", "permute", "transpose")
-_LANES = re.compile(r"\b(p_|x_|n_)?([sfkzuth]\d+)(_\d+)?\b")
+_LANES = re.compile(r"\b(p_|x_|n_)?([sfkzuthd]\d+)(_\d+)?\b")
 _COMMENT = re.compile(r"//.*")
 _HEX = re.compile(r"-?0x[0-9a-f.]+p[+-]\d+")
 _DEFINED = re.compile(r"(\w+)\s*\(|(?:define|struct|namespace|using)\s+(\w+)")
@@ -50,7 +51,7 @@ _KEYWORDS = frozenset(
 
 def input_names(program: ChainProgram) -> dict[tuple[Role, int], str]:
     """A name for every input of the step: the transition's and the energy's own where they have one."""
-    names = {(Role.FAILED, 0): "failed_at", (Role.STEP, 0): "step_index"}
+    names = {(Role.FAILED, 0): "failed_at", (Role.STEP, 0): "step_index", (Role.SPREAD, 0): "spread"}
     names |= {(Role.NORMALS, 0): "normals", (Role.UNIFORMS, 0): "uniforms"}
     for role, given in (
         (Role.STATE, program.state_type._fields),  # type: ignore[attr-defined]

@@ -57,6 +57,8 @@ class Role(enum.Enum):
     STEP = "step"
     HYPER = "hyper"
     CONSTANT = "constant"
+    SPREAD = "spread"
+    """The sum of the squares of all positions since the last check."""
 
     @property
     def uniform(self) -> bool:
@@ -179,7 +181,7 @@ class TileProgram:
     Args:
         nodes: In an order in which every operand is made before it is used, but for the ``next`` of a carry. What is
             made between an :class:`Open` and its :class:`Close` is read there alone.
-        outputs: The elements of each new state leaf, and last of ``failed_at``; flat.
+        outputs: The elements of each new state leaf, then of ``failed_at``, then of the spread if there is one; flat.
         real_bits: 32 or 64, the width of real lanes.
         frozen: Captured integer tensors whose values the program has taken as indices: (constant's position, values).
         equal: Constants that the program takes for one, since they are two views of one tensor with equal elements: a
@@ -202,8 +204,9 @@ class TileProgram:
         """The input that output number k is the next value of."""
         states = {n.position: n for n in self.inputs() if n.role is Role.STATE}
         failed = [n for n in self.inputs() if n.role is Role.FAILED]
-        last = len(self.outputs) - 1
-        return {**states, **({last: failed[0]} if failed else {})}
+        spread = [n for n in self.inputs() if n.role is Role.SPREAD]
+        last = len(self.outputs) - 1 - len(spread)
+        return {**states, **({last: failed[0]} if failed else {}), **({last + 1: spread[0]} if spread else {})}
 
     def owner(self) -> Ids:
         """For every element number the index in ``nodes`` of its node."""

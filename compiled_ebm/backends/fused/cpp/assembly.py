@@ -1,54 +1,48 @@
-"""The function around a step: load a tile, loop over steps, keep draws, store the tile."""
+"""The function around a step: load a tile, loop over steps, check the chains, keep draws, store the tile."""
 
 from __future__ import annotations
 
+from compiled_ebm.backends.fused.cpp.checks import Check
 from compiled_ebm.backends.fused.cpp.step import Step
 from compiled_ebm.backends.fused.cpp.text import Text
-from compiled_ebm.backends.fused.frame import FRAME
+from compiled_ebm.backends.fused.frame import CHECKED_LOOP, ENERGY, FRAME, PLAIN_LOOP, SEGMENT
 from compiled_ebm.backends.fused.names import LETTER
-from compiled_ebm.backends.fused.program import Input, Kind, Literal, Role, is_constant
+from compiled_ebm.backends.fused.program import Input, Kind, Literal, Node, Role, is_constant
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "energy_function"]
 
 _NUMBERS = 8
 """Whole numbers that every launch passes; the rounds of the repetitions follow."""
+_TAKE = {Kind.REAL: "take_real", Kind.INT: "take_int", Kind.MASK: "take_mask"}
 
 
-def assemble(step: Step) -> str:
-    """The source: load a tile, loop over steps, keep draws, store the tile."""
+def assemble(step: Step, energy: str, n_energy_arrays: int) -> str:
+    """The source of the chain loop.
+
+    Args:
+        step: One step of it, written.
+        energy: The function that evaluates the energy where the step does not; empty if there is none.
+        n_energy_arrays: How many arrays that function reads.
+    """
     body, step.out = step.out, Text(depth=1)
     step.mirror_now(lambda node: isinstance(node, Literal) or is_constant(node))
-    inputs = [node for node in step.nodes if isinstance(node, Input)]
-    of = {role: sorted((n for n in inputs if n.role is role), key=lambda n: n.position) for role in Role}
-    per_chain = [*of[Role.STATE], *of[Role.FAILED], *of[Role.CHAIN_KWARG]]
+    of = _by_role(step)
     head, load, store = Text(depth=1), Text(depth=2), Text(depth=2)
-    for k, node in enumerate(per_chain):
-        name, place = LETTER[node.role] + str(node.position), step.storage.slots.get(step.index_of(node))
-        lane_type = "real" if node.kind is Kind.REAL else "long long"
-        head(f"{lane_type}* const p_{name} = ({lane_type}*)arrays[{k}];")
-        load(f"{lane_type}* const x_{name} = p_{name} + tile * (W * {node.size}L);")
-        take = {Kind.REAL: "take_real", Kind.INT: "take_int", Kind.MASK: "take_mask"}[node.kind]
-        give = "give_real" if node.kind is Kind.REAL else "give_int"
-        if place is None:
-            for e in range(node.size):
-                load(f"{node.kind.value} {step.names[node.first + e]} = {take}(x_{name} + {e}, {node.size});")
-                if node.role is not Role.CHAIN_KWARG:
-                    store(f"{give}(x_{name} + {e}, {node.size}, {step.names[node.first + e]});")
-        else:
-            at = "iat" if node.kind is Kind.INT else "at"
-            cast = "(R)" if node.kind is Kind.MASK else ""
-            load(f"for (long e = 0; e < {node.size}; ++e) {at}[{place} + e] = {cast}{take}(x_{name} + e, {node.size});")
-            if node.role is not Role.CHAIN_KWARG:
-                store(f"for (long e = 0; e < {node.size}; ++e) {give}(x_{name} + e, {node.size}, {at}[{place} + e]);")
-    first_constant = len(per_chain)
-    for k, position in enumerate(sorted(step.constants)):
-        node = next(n for n in of[Role.CONSTANT] if n.position == position)
-        lane_type = "real" if node.kind is Kind.REAL else "long long"
-        head(f"const {lane_type}* const c{position} = (const {lane_type}*)arrays[{first_constant + k}];")
-    for k in range(len(step.weights)):
-        head(f"const real* const w{k} = (const real*)arrays[{first_constant + len(step.constants) + k}];")
-    for k in range(len(step.rounds)):
-        head(f"const long long rounds{k} = numbers[{_NUMBERS + k}];  // of repetition {k}")
+    leaves = [*of[Role.STATE], *of[Role.FAILED]]
+    check = Check(step, leaves) if of[Role.SPREAD] else None
+    for k, node in enumerate(leaves):
+        name = LETTER[node.role] + str(node.position)
+        head(f"{_lane_type(node)}* const p_{name} = ({_lane_type(node)}*)arrays[{k}];")
+        _load(step, node, load)
+        _store(step, node, store)
+    arrays = _constant_heads(step, head, len(leaves), 0)
+    if check is not None:
+        arrays += n_energy_arrays
+        head(f"const real* const limit = (const real*)arrays[{arrays}];")
+        arrays += 1
+        load(f"{check.spread_declaration}")
+    for node in of[Role.CHAIN_KWARG]:
+        _load_kwarg(step, node, arrays, head, load)
     begin = Text(depth=3)
     for node in of[Role.STEP]:
         begin(f"const I {step.names[node.first]} = iset(first_step + s);")
@@ -63,13 +57,40 @@ def assemble(step: Step) -> str:
                 keep(f"keep_real({row} + {e}, {node.size}, left, {step.names[node.first + e]});")
         else:
             keep(f"for (long e = 0; e < {node.size}; ++e) keep_real({row} + e, {node.size}, left, at[{place} + e]);")
+    parts = {name: "\n".join(text.lines) for name, text in (("begin", begin), ("keep", keep))}
+    if check is None:
+        loop = PLAIN_LOOP.format(**parts, step=_indented(body.lines, 1))
+    else:
+        loop = CHECKED_LOOP.format(
+            **parts, step=_indented(body.lines, 2), segment=SEGMENT, **check.parts("energy_of" if energy else None)
+        )
     return FRAME.format(
         tables="\n".join(step.tables),
         scratch=step.storage.size[Kind.REAL],
         head="\n".join(head.lines + step.out.lines),
+        energy=energy,
         load="\n".join(load.lines),
-        begin="\n".join(begin.lines),
-        step="\n".join("    " + line for line in body.lines),
-        keep="\n".join(keep.lines),
+        loop=loop,
         store="\n".join(store.lines),
     )
+
+
+def energy_function(step: Step, energy: int, first_array: int, n_constants: int) -> str:
+    """The source of a function from x to the energy.
+
+    Args:
+        step: The energy's program, written.
+        energy: The element that is the energy.
+        first_array: Where its constants begin among the arrays.
+        n_constants: 
+    """
+    raise NotImplementedError
+
+
+def _by_role(step: Step) -> dict[Role, list[Input]]:
+    inputs = [node for node in step.nodes if isinstance(node, Input)]
+    return {role: sorted((n for n in inputs if n.role is role), key=lambda n: n.position) for role in Role}
+
+
+def _lane_type(node: Node) -> str:
+    return "real" if node.kind is Kind.REAL else "long long"
