@@ -129,7 +129,7 @@ class ChainKernel:
             keep: Where kept draws go.
             n_threads: Threads at most.
         """
-        kwargs = [self.flat(t) for t in chains.chain_kwargs]
+        kwargs = [self.flat(chains.chain_kwargs[p]) for p in self._lowered.program.chain_kwargs()]
         arrays = [*chains.state, chains.failed_at, *kwargs, *self._held]
         pointers = (ctypes.c_void_p * len(arrays))(*(t.data_ptr() for t in arrays))
         n_tiles = chains.ids.shape[0] // self.lanes

@@ -32,6 +32,8 @@ def assemble(step: Step) -> str:
         if place is None:
             for e in range(node.size):
                 load(f"{node.kind.value} {step.names[node.first + e]} = {take}(x_{name} + {e}, {node.size});")
+                if node.role is Role.CHAIN_KWARG and node.first + e in step.storage.mirrors:
+                    load(step.mirrored(node.first + e))
                 if node.role is not Role.CHAIN_KWARG:
                     store(f"{give}(x_{name} + {e}, {node.size}, {step.names[node.first + e]});")
         else:
