@@ -463,6 +463,19 @@ def test_index_tensors_changed_in_place_are_noticed(how: str) -> None:
     changed_in_place(energy, (3,), change)
 
 
+@pytest.mark.parametrize("width", [3, 120])
+def test_a_keyword_argument_that_is_not_read_and_one_whose_elements_loops_read(width: int) -> None:
+    def energy(x: Tensor, ahead: Tensor, pull: Tensor) -> Tensor:
+        del ahead
+        return (x - pull.repeat(1, width // 3)).square().sum(-1)
+
+    kwargs = {"ahead": torch.ones(N, 5), "pull": torch.arange(3.0 * N).reshape(N, 3) / N}
+    eager, fused = both(energy, (width,), 0.01, model_kwargs=kwargs)
+    x0 = starts(width, torch.float32)
+    ours, theirs = (s.run(s.init(x0, seed=1), N_STEPS).state for s in (fused, eager))
+    assert float(disagreement(ours, theirs, torch.finfo(torch.float32).eps).max()) <= 1
+
+
 def test_keyword_arguments_of_each_chain() -> None:
     """Labels that choose rows of a table, numbers, and a shared matrix."""
     table = fixed(5, 4, seed=52)

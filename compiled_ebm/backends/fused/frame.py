@@ -37,9 +37,9 @@ ONCE void give_int(long long* p, long stride, I v) {{
     for (int l = 0; l < W; ++l) p[l * stride] = t[l];
 }}
 
-[[maybe_unused]] ONCE M all_finite(const R* x, long n) {{
+[[maybe_unused]] ONCE M all_finite(const R* values, long n) {{
     R nothing = rset(0);
-    for (long i = 0; i < n; ++i) nothing += x[i] * rset(0);
+    for (long i = 0; i < n; ++i) nothing += values[i] * rset(0);
     return req(nothing, rset(0));
 }}
 // The new values where the chains move, else those of the last check: which is now.
@@ -54,10 +54,10 @@ template <class V> ONCE void copy_all(V* to, const V* from, long n) {{
 }}
 {energy}
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept; then the rounds of each repetition
+// chains whose draws are kept; then the rounds of each repetition. limit: of the spread, within which energies are finite
 extern "C" __attribute__((visibility("default"))) void chain_loop(
-    const long long* numbers, void* const* arrays, const long long* ids, long long* next, const real* hyper,
-    real* keep_x, real* keep_energy, void* scratch) {{
+    const long long* numbers, void* const* arrays, void* const* kwargs, void* const* energy_arrays, const real* limit,
+    const long long* ids, long long* next, const real* hyper, real* keep_x, real* keep_energy, void* scratch) {{
     const long long first_step = numbers[1], n_steps = numbers[2], n_hyper = numbers[3], n_tiles = numbers[4];
     const long long thin = numbers[5], until_kept = numbers[6], n_kept_chains = numbers[7];
     const uint32_t normals_stream = 0u << 24, uniforms_stream = 1u << 24;
@@ -65,6 +65,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
     R* const __restrict at = (R*)__builtin_assume_aligned(scratch, VECTOR_BYTES);
     I* const __restrict iat = (I*)(at + {scratch});
     (void)iat; (void)uniforms_stream; (void)normals_stream; (void)hyper; (void)n_hyper; (void)first_step;
+    (void)kwargs; (void)energy_arrays; (void)limit;
 {head}
     for (;;) {{
         const long long tile = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
@@ -111,8 +112,9 @@ CHECKED_LOOP = """\
             }}
             // is everything finite, and was it all the way?
 {park}
+{energy}
             const M alive = ieq({failed_at}, iset(-1LL));
-            const M fine = mand(all_finite(at + {x}, {n_x}), risfinite(at[{energy}]));
+            const M fine = mand(all_finite(at + {x}, {n_x}), risfinite(at[{energy_at}]));
             if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle({spread}, rset(limit[0]))))))) {{
                 // somewhere on the way a chain failed, or went where its energy may not be finite: again, step by step
 {retake}
@@ -139,9 +141,11 @@ CHECKED_LOOP = """\
 ENERGY = """\
 // The energy of a tile's chains at x.
 static __attribute__((noinline)) R energy_of(
-    const long long* numbers, void* const* arrays, const long long tile, const R* x, R* const __restrict at) {{
+    const long long* numbers, void* const* arrays, void* const* kwargs, const long long tile, const R* x,
+    R* const __restrict at) {{
+{tables}
     I* const __restrict iat = (I*)(at + {scratch});
-    (void)iat; (void)numbers; (void)arrays; (void)tile; (void)x;
+    (void)iat; (void)numbers; (void)arrays; (void)kwargs; (void)tile; (void)x;
 {head}
 {step}
     return {result};

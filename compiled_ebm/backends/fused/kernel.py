@@ -14,11 +14,11 @@ from torch import Tensor
 from compiled_ebm.backends.base import Chains, Keep, round_up
 from compiled_ebm.backends.fused import toolchain
 from compiled_ebm.backends.fused.cost import count, live_bytes
-from compiled_ebm.backends.fused.cpp import emit
+from compiled_ebm.backends.fused.cpp import Kernel, emit
 from compiled_ebm.backends.fused.expressions import lanes_header
-from compiled_ebm.backends.fused.lowered import Lowered
 from compiled_ebm.backends.fused.names import readable
-from compiled_ebm.backends.fused.program import Role, TileProgram
+from compiled_ebm.backends.fused.parts import Parts
+from compiled_ebm.backends.fused.program import Role
 from compiled_ebm.errors import UnsupportedEnergyError
 
 __all__ = ["ChainKernel"]
@@ -41,32 +41,38 @@ class ChainKernel:
     """A tile program as machine code.
 
     Args:
-        lower: Makes the tile program from the constants as they are; again, if it has taken one as an index.
-        n_constants: How many constants the traced function has.
+        lower: Makes its tile programs from the shared tensors as they are; again, if a constant is no longer what it
+            was taken for.
         real: The dtype of its lanes.
     """
 
-    def __init__(self, lower: Callable[[Sequence[Tensor]], TileProgram], n_constants: int, real: torch.dtype) -> None:
+    def __init__(self, lower: Callable[[Sequence[Tensor]], Parts], real: torch.dtype) -> None:
         self._lower = lower
-        self._n_constants = n_constants
         self._real = real
         self._scratch: list[Tensor] = []
-        self._held: list[Tensor] = []
-        self._taken: list[Tensor] = []
+        self._held: list[list[Tensor]] = []
+        self._taken: list[list[Tensor]] = []
+        self._limit = torch.zeros(1, dtype=real)
         self._is_fresh = False
 
-    def generate(self, constants: Sequence[Tensor]) -> None:
-        """Lower the traced function and write the source; one thread at a time, as all tracing."""
-        self._lowered = Lowered(self._lower, self._n_constants, constants)
-        self.kernel = emit(self._lowered.program)
-        if self.kernel.plan.single > MOST_STATEMENTS:
+    def generate(self, shared: Sequence[Tensor]) -> None:
+        """Lower the traced functions and write the source; one thread at a time, as all tracing."""
+        self._parts = self._lower(shared)
+        main, energy = self._parts.main.program, self._parts.energy
+        self.kernel = emit(main, None if energy is None else energy.program)
+        statements = sum(kernel.plan.single for kernel in self._kernels())
+        if statements > MOST_STATEMENTS:
             raise UnsupportedEnergyError(
                 f"energy: expected at most {MOST_STATEMENTS:,} statements outside loops in the fused backend, got "
-                f"{self.kernel.plan.single:,}, which a C++ compiler takes minutes for; use backend='inductor' or "
+                f"{statements:,}, which a C++ compiler takes minutes for; use backend='inductor' or "
                 "'auto', or work on whole tensors where the energy repeats itself on small ones"
             )
-        self.cost = count(self._lowered.program)
-        self.live_bytes = live_bytes(self._lowered.program)
+        self.cost = count(main)
+        self.live_bytes = live_bytes(main)
+
+    def _kernels(self) -> list[Kernel]:
+        """That of the step, then that of the energy if there is one."""
+        return [self.kernel] if self.kernel.energy is None else [self.kernel, self.kernel.energy]
 
     def compile(self) -> None:
         """From the source, or from the cache, to a loaded function."""
@@ -85,7 +91,7 @@ class ChainKernel:
         self.lanes = int(library.lanes_of_a_vector())
         self._function = library.chain_loop
         self._function.restype = None
-        self._function.argtypes = [ctypes.c_void_p] * 8
+        self._function.argtypes = [ctypes.c_void_p] * 11
         self._scratch, self._is_fresh = [], False
 
     def code(self) -> str:
@@ -94,22 +100,38 @@ class ChainKernel:
 
     def source(self) -> str:
         """The generated chain loop, for readers; without the vector functions that it calls."""
-        packed = [position for position, _ in self.kernel.weights]
-        return readable(self.kernel.source, self._lowered.program, packed, lanes_header())
+        energy = self.kernel.energy
+        if energy is None:
+            return self._readable(self.kernel, self.kernel.source)
+        before, after = self.kernel.source.split(energy.source)
+        mark = "@"
+        whole = self._readable(self.kernel, f"{before}{mark}{after}")
+        return whole.replace(mark, self._readable(energy, energy.source))
 
-    def refresh(self, constants: Sequence[Tensor]) -> None:
+    def _readable(self, kernel: Kernel, source: str) -> str:
+        return readable(source, kernel.program, [position for position, _ in kernel.weights], lanes_header())
+
+    def refresh(self, shared: Sequence[Tensor]) -> None:
         """Take the constants as they are now, laid out as the kernel reads them."""
-        if self._is_fresh and all(map(torch.equal, self._taken, constants)):
+        captured = self._parts.captured(shared)
+        if self._is_fresh and all(map(torch.equal, _flat(self._taken), _flat(captured))):
             return
-        if self._lowered.is_stale(constants):
-            self.generate(constants)
+        if self._parts.is_stale(captured):
+            self.generate(shared)
             self.compile()
-        every = self._lowered.constants(constants)
-        kernel = self.kernel
-        flat = {p: self.flat(every[p]) for p in {*kernel.constants, *(p for p, _ in kernel.weights)}}
-        self._held = [flat[p] for p in kernel.constants]
-        self._held += [flat[p][torch.from_numpy(table)] for p, table in kernel.weights]
-        self._taken, self._is_fresh = [t.detach().clone() for t in constants], True
+            captured = self._parts.captured(shared)
+        constants = self._parts.constants(captured)
+        self._held = [self._laid_out(kernel, own) for kernel, own in zip(self._kernels(), constants, strict=True)]
+        self._limit.fill_(self._parts.limit(constants, self._real))
+        self._taken, self._is_fresh = [[t.detach().clone() for t in own] for own in captured], True
+
+    def _laid_out(self, kernel: Kernel, constants: Sequence[Tensor]) -> list[Tensor]:
+        """As they are and packed, in the order of the kernel's arrays."""
+        flat = {p: self.flat(constants[p]) for p in {*kernel.constants, *(p for p, _ in kernel.weights)}}
+        return [
+            *(flat[p] for p in kernel.constants),
+            *(flat[p][torch.from_numpy(table)] for p, table in kernel.weights),
+        ]
 
     def flat(self, tensor: Tensor) -> Tensor:
         """Contiguous, in the kernel's real or in int64."""
@@ -129,9 +151,12 @@ class ChainKernel:
             keep: Where kept draws go.
             n_threads: Threads at most.
         """
-        kwargs = [self.flat(t) for t in chains.chain_kwargs]
-        arrays = [*chains.state, chains.failed_at, *kwargs, *self._held]
-        pointers = (ctypes.c_void_p * len(arrays))(*(t.data_ptr() for t in arrays))
+        read = {p for kernel in self._kernels() for p in kernel.program.chain_kwargs()}
+        kwargs = [self.flat(t) if p in read else None for p, t in enumerate(chains.chain_kwargs)]
+        held, *others = self._held
+        arrays = _pointers([*chains.state, chains.failed_at, *held])
+        energy_arrays, kwarg_arrays = _pointers(_flat(others)), _pointers(kwargs)
+        rounds = [n for kernel in self._kernels() for n in kernel.rounds]
         n_tiles = chains.ids.shape[0] // self.lanes
         table = None if hyper is None else hyper.to(self._real).contiguous()
         kept = None if keep is None else [torch.empty_like(t, dtype=self._real) for t in (keep.x, keep.energy)]
@@ -139,14 +164,17 @@ class ChainKernel:
             (0, 0, 0) if keep is None else (keep.thin, keep.thin - keep.phase % keep.thin, keep.x.shape[1])
         )
         n_hyper = 0 if table is None else table.shape[1]
-        given = (int(chains.seed), first_step, n_steps, n_hyper, n_tiles, thin, until, n_kept, *self.kernel.rounds)
+        given = (int(chains.seed), first_step, n_steps, n_hyper, n_tiles, thin, until, n_kept, *rounds)
         numbers = (ctypes.c_longlong * len(given))(*given)
         next_tile = ctypes.c_longlong(0)
         busy = int(self.cost.rough_ns() * chains.ids.shape[0] * n_steps / _WAKING_NS)
         n_threads = max(1, min(n_threads, n_tiles, busy))
         arguments = (
             ctypes.addressof(numbers),
-            ctypes.addressof(pointers),
+            ctypes.addressof(arrays),
+            ctypes.addressof(kwarg_arrays),
+            ctypes.addressof(energy_arrays),
+            self._limit.data_ptr(),
             chains.ids.data_ptr(),
             ctypes.addressof(next_tile),
             None if table is None else table.data_ptr(),
@@ -172,15 +200,22 @@ class ChainKernel:
     @property
     def weight_bytes(self) -> int:
         """Constants and tables that a tile reads at every step."""
-        sizes = {n.position: n.size for n in self._lowered.program.inputs() if n.role is Role.CONSTANT}
         kernel = self.kernel
+        sizes = {n.position: n.size for n in kernel.program.inputs() if n.role is Role.CONSTANT}
         return self._real.itemsize * (sum(sizes[p] for p in kernel.constants) + sum(t.size for _, t in kernel.weights))
 
     @property
     def scratch_bytes(self) -> int:
         """What a thread keeps in cache."""
-        reals, ints = self.kernel.scratch
-        return _ALIGNMENT * (reals + 2 * ints) + _ALIGNMENT
+        return _ALIGNMENT * sum(reals + 2 * ints for reals, ints in (k.scratch for k in self._kernels())) + _ALIGNMENT
+
+
+def _flat(lists: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    return [tensor for each in lists for tensor in each]
+
+
+def _pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(tensors))(*(None if t is None else t.data_ptr() for t in tensors))
 
 
 @functools.cache

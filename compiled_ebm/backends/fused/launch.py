@@ -16,7 +16,7 @@ from compiled_ebm.backends.fused import toolchain
 from compiled_ebm.backends.fused.cost import as_time, machine_rates
 from compiled_ebm.backends.fused.estimate import Estimate, estimate, is_clear
 from compiled_ebm.backends.fused.kernel import ChainKernel
-from compiled_ebm.backends.fused.lower import lower_init, lower_step
+from compiled_ebm.backends.fused.parts import init_parts, step_parts
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.garbage import collection_paused
 from compiled_ebm.trace import ChainProgram
@@ -54,8 +54,8 @@ class FusedCpuLaunch:
 
     def __init__(self, program: ChainProgram) -> None:
         self._program = program
-        self._step = ChainKernel(partial(lower_step, program), program.step.n_constants, program.carry_dtype)
-        self._init = ChainKernel(partial(lower_init, program), program.init.n_constants, program.carry_dtype)
+        self._step = ChainKernel(partial(step_parts, program), program.carry_dtype)
+        self._init = ChainKernel(partial(init_parts, program), program.carry_dtype)
         self._build_seconds: float | None = None
         self._measured = (0, 0.0, 1)
         """Of the largest launch: chain-steps, seconds, threads."""
@@ -86,8 +86,8 @@ class FusedCpuLaunch:
             )
         shared = chains.shared_kwargs
         with collection_paused():
-            self._step.generate(program.step.constants(shared))
-            self._init.generate(program.init.constants(shared))
+            self._step.generate(shared)
+            self._init.generate(shared)
         with ThreadPoolExecutor(1) as other:
             init = other.submit(self._init.compile)
             self._step.compile()
@@ -118,13 +118,13 @@ class FusedCpuLaunch:
         if any(not t.dtype.is_floating_point for t in chains.chain_kwargs):
             init_chains(self._program, chains, step)  # labels may be out of range, which the kernel would not see
             return
-        self._init.refresh(self._program.init.constants(chains.shared_kwargs))
+        self._init.refresh(chains.shared_kwargs)
         self._init(chains, step, 1, None, None, torch.get_num_threads())
 
     @torch.no_grad()
     def begin(self, chains: Chains) -> None:
         """Evaluate what depends on captured tensors only."""
-        self._step.refresh(self._program.step.constants(chains.shared_kwargs))
+        self._step.refresh(chains.shared_kwargs)
 
     def synchronize(self) -> None:
         """CPU code has finished when it returns."""

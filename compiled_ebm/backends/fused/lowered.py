@@ -10,6 +10,7 @@ from torch import Tensor
 
 from compiled_ebm.backends.fused.fold import fold_constants
 from compiled_ebm.backends.fused.program import TileProgram, is_transpose
+from compiled_ebm.chaingraph import ChainGraph
 
 __all__ = ["Lowered"]
 
@@ -18,18 +19,23 @@ class Lowered:
     """A tile program without what depends on constants alone.
 
     Args:
-        lower: Makes the tile program from the constants as they are.
-        n_constants: How many constants the traced function has.
-        constants: As they are.
+        lower: Makes the tile program from the captured tensors as they are.
+        graph: The traced function.
+        shared: The tensors of ``model_kwargs`` that all chains share.
     """
 
     def __init__(
-        self, lower: Callable[[Sequence[Tensor]], TileProgram], n_constants: int, constants: Sequence[Tensor]
+        self, lower: Callable[[Sequence[Tensor]], TileProgram], graph: ChainGraph, shared: Sequence[Tensor]
     ) -> None:
-        program = lower(constants)
+        self._graph = graph
+        program = lower(self.captured(shared))
         self._frozen, self._equal, self._transposed = program.frozen, program.equal, program.transposed
-        self._folded = fold_constants(program, n_constants)
+        self._folded = fold_constants(program, graph.n_constants)
         self.program = self._folded.program
+
+    def captured(self, shared: Sequence[Tensor]) -> list[Tensor]:
+        """What the function reads of captured and shared tensors, as they are now."""
+        return self._graph.constants(shared)
 
     def is_stale(self, constants: Sequence[Tensor]) -> bool:
         """Whether constants that were taken as indices, as equal or as transposes no longer are."""

@@ -200,6 +200,10 @@ class TileProgram:
         """The inputs that are read, in the order of their elements."""
         return [node for node in self.nodes if isinstance(node, Input)]
 
+    def chain_kwargs(self) -> list[int]:
+        """Positions of the keyword arguments of each chain that are read."""
+        return sorted(node.position for node in self.inputs() if node.role is Role.CHAIN_KWARG)
+
     def leaves(self) -> dict[int, Input]:
         """The input that output number k is the next value of."""
         states = {n.position: n for n in self.inputs() if n.role is Role.STATE}

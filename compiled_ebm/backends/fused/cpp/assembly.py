@@ -16,33 +16,21 @@ _NUMBERS = 8
 _TAKE = {Kind.REAL: "take_real", Kind.INT: "take_int", Kind.MASK: "take_mask"}
 
 
-def assemble(step: Step, energy: str, n_energy_arrays: int) -> str:
-    """The source of the chain loop.
-
-    Args:
-        step: One step of it, written.
-        energy: The function that evaluates the energy where the step does not; empty if there is none.
-        n_energy_arrays: How many arrays that function reads.
-    """
+def assemble(step: Step, energy: str) -> str:
+    """The source of the chain loop around a step; ``energy`` is that of the function that it calls, or empty."""
     body, step.out = step.out, Text(depth=1)
     step.mirror_now(lambda node: isinstance(node, Literal) or is_constant(node))
     of = _by_role(step)
-    head, load, store = Text(depth=1), Text(depth=2), Text(depth=2)
     leaves = [*of[Role.STATE], *of[Role.FAILED]]
-    check = Check(step, leaves) if of[Role.SPREAD] else None
+    check = Check(step, leaves, bool(energy)) if of[Role.SPREAD] else None
+    head, load, store = Text(depth=1), Text(depth=2), Text(depth=2)
     for k, node in enumerate(leaves):
         name = LETTER[node.role] + str(node.position)
         head(f"{_lane_type(node)}* const p_{name} = ({_lane_type(node)}*)arrays[{k}];")
         _load(step, node, load)
         _store(step, node, store)
-    arrays = _constant_heads(step, head, len(leaves), 0)
-    if check is not None:
-        arrays += n_energy_arrays
-        head(f"const real* const limit = (const real*)arrays[{arrays}];")
-        arrays += 1
-        load(f"{check.spread_declaration}")
-    for node in of[Role.CHAIN_KWARG]:
-        _load_kwarg(step, node, arrays, head, load)
+    _load_kwargs(step, of[Role.CHAIN_KWARG], head, load)
+    _take_constants(step, head, len(leaves))
     begin = Text(depth=3)
     for node in of[Role.STEP]:
         begin(f"const I {step.names[node.first]} = iset(first_step + s);")
@@ -57,34 +45,47 @@ def assemble(step: Step, energy: str, n_energy_arrays: int) -> str:
                 keep(f"keep_real({row} + {e}, {node.size}, left, {step.names[node.first + e]});")
         else:
             keep(f"for (long e = 0; e < {node.size}; ++e) keep_real({row} + e, {node.size}, left, at[{place} + e]);")
-    parts = {name: "\n".join(text.lines) for name, text in (("begin", begin), ("keep", keep))}
     if check is None:
-        loop = PLAIN_LOOP.format(**parts, step=_indented(body.lines, 1))
+        loop = PLAIN_LOOP.format(begin=begin, step=body.moved(1), keep=keep)
     else:
+        load(f"R {check.spread};")
         loop = CHECKED_LOOP.format(
-            **parts, step=_indented(body.lines, 2), segment=SEGMENT, **check.parts("energy_of" if energy else None)
+            begin=begin.moved(1), step=body.moved(2), keep=keep, segment=SEGMENT, **check.parts()
         )
     return FRAME.format(
         tables="\n".join(step.tables),
         scratch=step.storage.size[Kind.REAL],
         head="\n".join(head.lines + step.out.lines),
         energy=energy,
-        load="\n".join(load.lines),
+        load=load,
         loop=loop,
-        store="\n".join(store.lines),
+        store=store,
     )
 
 
-def energy_function(step: Step, energy: int, first_array: int, n_constants: int) -> str:
-    """The source of a function from x to the energy.
-
-    Args:
-        step: The energy's program, written.
-        energy: The element that is the energy.
-        first_array: Where its constants begin among the arrays.
-        n_constants: 
-    """
-    raise NotImplementedError
+def energy_function(step: Step, energy: int) -> str:
+    """The source of a function from x to the energy, the element of that number."""
+    body, step.out = step.out, Text(depth=1)
+    step.mirror_now(lambda node: isinstance(node, Literal) or is_constant(node))
+    of = _by_role(step)
+    head, load = Text(depth=1), Text(depth=1)
+    for node in of[Role.STATE]:  # x alone
+        place = step.storage.slots.get(step.index_of(node))
+        if place is not None:
+            load(f"copy_all(at + {place}, x, {node.size});")
+        else:
+            for e in range(node.size):
+                load(f"const R {step.names[node.first + e]} = x[{e}];")
+    _load_kwargs(step, of[Role.CHAIN_KWARG], head, load)
+    result = step.element(energy)
+    _take_constants(step, head, 0)
+    return ENERGY.format(
+        tables="\n".join("    " + line for line in step.tables),
+        scratch=step.storage.size[Kind.REAL],
+        head="\n".join(head.lines + step.out.lines + load.lines),
+        step=body.moved(-1),
+        result=result,
+    )
 
 
 def _by_role(step: Step) -> dict[Role, list[Input]]:
@@ -94,3 +95,49 @@ def _by_role(step: Step) -> dict[Role, list[Input]]:
 
 def _lane_type(node: Node) -> str:
     return "real" if node.kind is Kind.REAL else "long long"
+
+
+def _load(step: Step, node: Input, load: Text) -> None:
+    """A tile's elements of an input, from rows of chains."""
+    name, place = LETTER[node.role] + str(node.position), step.storage.slots.get(step.index_of(node))
+    take = _TAKE[node.kind]
+    load(f"{_lane_type(node)}* const x_{name} = p_{name} + tile * (W * {node.size}L);")
+    if place is not None:
+        at = "iat" if node.kind is Kind.INT else "at"
+        cast = "(R)" if node.kind is Kind.MASK else ""
+        load(f"for (long e = 0; e < {node.size}; ++e) {at}[{place} + e] = {cast}{take}(x_{name} + e, {node.size});")
+        return
+    for e in range(node.size):
+        load(f"{node.kind.value} {step.names[node.first + e]} = {take}(x_{name} + {e}, {node.size});")
+
+
+def _store(step: Step, node: Input, store: Text) -> None:
+    name, place = LETTER[node.role] + str(node.position), step.storage.slots.get(step.index_of(node))
+    give = "give_real" if node.kind is Kind.REAL else "give_int"
+    if place is not None:
+        at = "iat" if node.kind is Kind.INT else "at"
+        store(f"for (long e = 0; e < {node.size}; ++e) {give}(x_{name} + e, {node.size}, {at}[{place} + e]);")
+        return
+    for e in range(node.size):
+        store(f"{give}(x_{name} + {e}, {node.size}, {step.names[node.first + e]});")
+
+
+def _load_kwargs(step: Step, nodes: list[Input], head: Text, load: Text) -> None:
+    for node in nodes:
+        name = LETTER[node.role] + str(node.position)
+        head(f"{_lane_type(node)}* const p_{name} = ({_lane_type(node)}*)kwargs[{node.position}];")
+        _load(step, node, load)
+        for i in node.ids.tolist():
+            if i in step.storage.mirrors:
+                load(step.mirrored(i))
+
+
+def _take_constants(step: Step, head: Text, first_array: int) -> None:
+    """What every launch passes: constants as they are, packed tables, rounds of repetitions."""
+    kinds = {n.position: _lane_type(n) for n in step.nodes if isinstance(n, Input) and is_constant(n)}
+    for k, position in enumerate(sorted(step.constants)):
+        head(f"const {kinds[position]}* const c{position} = (const {kinds[position]}*)arrays[{first_array + k}];")
+    for k in range(len(step.weights)):
+        head(f"const real* const w{k} = (const real*)arrays[{first_array + len(step.constants) + k}];")
+    for k in range(len(step.rounds)):
+        head(f"const long long rounds{k} = numbers[{_NUMBERS + k}];  // of repetition {k}")

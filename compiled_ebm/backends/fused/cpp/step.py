@@ -33,15 +33,23 @@ class Step(References):
         self.rounds: list[int] = []
         """How often each repetition is done."""
 
+    def stored(self, kind: Kind, index: str, value: str) -> str:
+        """A statement that writes to memory at an index."""
+        at = f"iat[{index}]" if kind is Kind.INT else f"at[{index}]"
+        return f"{at} = {f'(R){value}' if kind is Kind.MASK else value};"
+
     def store(self, kind: Kind, index: str, value: str) -> None:
         """Write to memory at an index."""
-        at = f"iat[{index}]" if kind is Kind.INT else f"at[{index}]"
-        self.out(f"{at} = {f'(R){value}' if kind is Kind.MASK else value};")
+        self.out(self.stored(kind, index, value))
+
+    def mirrored(self, i: int) -> str:
+        """A statement that writes an element to its place in memory, beside the variable that holds it."""
+        node = self.nodes[int(self.owner[i])]
+        return self.stored(node.kind, str(self.storage.mirrors[i]), self.element(i))
 
     def mirror(self, i: int) -> None:
-        """Write an element to its place in memory, beside the variable that holds it."""
-        node = self.nodes[int(self.owner[i])]
-        self.store(node.kind, str(self.storage.mirrors[i]), self.element(i))
+        """Write an element to its place in memory."""
+        self.out(self.mirrored(i))
 
     def mirror_now(self, wanted: Callable[[Node], bool]) -> None:
         """:meth:`mirror` of all elements of such nodes that have a place."""

@@ -18,6 +18,13 @@ class Text:
     def __call__(self, line: str) -> None:
         self.lines.append("    " * self.depth + line)
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    def moved(self, by: int) -> str:
+        """The text, so many blocks further in."""
+        return "\n".join("    " * by + line if by >= 0 else line[-4 * by :] for line in self.lines)
+
     def open(self, line: str) -> None:
         """Begin a block."""
         self(f"{line} {{".lstrip())

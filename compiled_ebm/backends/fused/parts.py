@@ -1,0 +1,71 @@
+"""What a kernel is generated from: the tile program of a step and, where the step does without it, of the energy.
+
+The energy of a step is asked for only to notice where it is not finite. Where it can be shown to be finite for all
+positions within some bound, a step is spared it: the kernel notices at the end of a segment of steps whether a chain
+has gone beyond the bound, and then does the segment again, step by step and with the energy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from compiled_ebm.backends.fused.lower import lower_energy, lower_init, lower_move
+from compiled_ebm.backends.fused.lowered import Lowered
+from compiled_ebm.backends.fused.reach import Reach
+from compiled_ebm.backends.fused.unguarded import reads_energy
+from compiled_ebm.trace import ChainProgram
+
+__all__ = ["Parts", "init_parts", "step_parts"]
+
+_LEEWAY = 0.9
+"""For the rounding of a sum of squares."""
+
+
+class Parts:
+    """A kernel's tile programs, with the constants that they read.
+
+    Args:
+        main: What is done in every step.
+        energy: The energy of x, if that does without.
+    """
+
+    def __init__(self, main: Lowered, energy: Lowered | None = None) -> None:
+        self.main, self.energy = main, energy
+        self._all = [main] if energy is None else [main, energy]
+        self._reach = None if energy is None else Reach(energy.program)
+
+    def captured(self, shared: Sequence[Tensor]) -> list[list[Tensor]]:
+        """The captured tensors that each program reads, as they are now."""
+        return [part.captured(shared) for part in self._all]
+
+    def is_stale(self, captured: Sequence[Sequence[Tensor]]) -> bool:
+        """Whether the programs were made for tensors that have changed since."""
+        return any(part.is_stale(own) for part, own in zip(self._all, captured, strict=True))
+
+    def constants(self, captured: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+        """All constants of each program, flat."""
+        return [part.constants(own) for part, own in zip(self._all, captured, strict=True)]
+
+    def limit(self, constants: Sequence[Sequence[Tensor]], real: torch.dtype) -> float:
+        """Of the sum of the squares of all positions since the last check: below it every energy was finite."""
+        most = 0.5 * torch.finfo(real).max
+        return most if self._reach is None else min(most, (_LEEWAY * self._reach(constants[1])) ** 2)
+
+
+def step_parts(program: ChainProgram, shared: Sequence[Tensor]) -> Parts:
+    """Of the program's step."""
+    energy = None
+    if not reads_energy(program.step.body, len(program.state_shapes)):
+        energy = Lowered(partial(lower_energy, program), program.init, shared)
+        if Reach(energy.program)(energy.constants(energy.captured(shared))) == 0.0:
+            energy = None
+    return Parts(Lowered(partial(lower_move, program, energy is None), program.step, shared), energy)
+
+
+def init_parts(program: ChainProgram, shared: Sequence[Tensor]) -> Parts:
+    """Of the program's first state."""
+    return Parts(Lowered(partial(lower_init, program), program.init, shared))
