@@ -110,6 +110,11 @@ QUADRATICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def chain_loop(sampler: ce.Sampler) -> str:
+    """The source without the functions that the chain loop calls."""
+    return sampler.source.split("void chain_loop(")[1]
+
+
 @pytest.mark.parametrize("kind", ["symmetric", "nearly", "general"])
 @pytest.mark.parametrize("name", QUADRATICS)
 def test_a_quadratic_form_and_its_gradient_are_one_product(name: str, kind: str) -> None:
@@ -122,7 +127,7 @@ def test_a_quadratic_form_and_its_gradient_are_one_product(name: str, kind: str)
         got, want = (s.run(s.init(n_chains=40), 5).state for s in (sampler, eager))
         for a, b in zip((got.positions, *got.carried), (want.positions, *want.carried), strict=True):
             assert torch.allclose(a, b, rtol=1e-4, atol=2e-5), changed
-        assert sampler.source.count("long k = 0; k < 40") == 1
+        assert chain_loop(sampler).count("long k = 0; k < 40") == 1
         matrix[0, 5] += 0.5
 
 
@@ -149,7 +154,7 @@ def test_a_mixture_needs_each_exponential_once() -> None:
 
     sampler, eager = build(energy, 3), build(energy, 3, backend="eager")
     got, want = (s.run(s.init(n_chains=40), 5).state for s in (sampler, eager))
-    assert sampler.source.count("r_exp(") == 5
+    assert chain_loop(sampler).count("r_exp(") == 5
     for a, b in zip((got.positions, *got.carried), (want.positions, *want.carried), strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 

@@ -27,30 +27,139 @@ ONCE void give_int(long long* p, long stride, I v) {
     for (int l = 0; l < W; ++l) p[l * stride] = t[l];
 }
 
+[[maybe_unused]] ONCE M all_finite(const R* values, long n) {
+    R nothing = rset(0);
+    for (long i = 0; i < n; ++i) nothing += values[i] * rset(0);
+    return req(nothing, rset(0));
+}
+// The new values where the chains move, else those of the last check: which is now.
+[[maybe_unused]] ONCE void settle(R* now, R* last, long n, M moves) {
+    for (long i = 0; i < n; ++i) now[i] = last[i] = rsel(moves, now[i], last[i]);
+}
+[[maybe_unused]] ONCE void settle_ints(I* now, I* last, long n, M moves) {
+    for (long i = 0; i < n; ++i) now[i] = last[i] = isel(moves, now[i], last[i]);
+}
+template <class V> ONCE void copy_all(V* to, const V* from, long n) {
+    for (long i = 0; i < n; ++i) to[i] = from[i];
+}
+// The energy of a tile's chains at x.
+static __attribute__((noinline)) R energy_of(
+    const long long* numbers, void* const* arrays, void* const* kwargs, const long long tile, const R* x,
+    R* const __restrict at) {
+
+    I* const __restrict iat = (I*)(at + 158);
+    (void)iat; (void)numbers; (void)arrays; (void)kwargs; (void)tile; (void)x;
+    const real* const constant_0 = (const real*)arrays[0];
+    const real* const constant_1 = (const real*)arrays[1];
+    const real* const constant_2 = (const real*)arrays[2];
+    const real* const constant_5 = (const real*)arrays[3];
+    const real* const constant_3_packed = (const real*)arrays[4];
+    const real* const constant_4_packed = (const real*)arrays[5];
+    const R input_0_0 = x[0];
+    const R input_0_1 = x[1];
+    const R input_0_2 = x[2];
+    const R input_0_3 = x[3];
+    const R input_0_4 = x[4];
+    const R input_0_5 = x[5];
+    const R input_0_6 = x[6];
+    const R input_0_7 = x[7];
+    const R input_0_8 = x[8];
+    const R input_0_9 = x[9];
+    const R input_0_10 = x[10];
+    const R input_0_11 = x[11];
+    at[146] = input_0_0;
+    at[147] = input_0_1;
+    at[148] = input_0_2;
+    at[149] = input_0_3;
+    at[150] = input_0_4;
+    at[151] = input_0_5;
+    at[152] = input_0_6;
+    at[153] = input_0_7;
+    at[154] = input_0_8;
+    at[155] = input_0_9;
+    at[156] = input_0_10;
+    at[157] = input_0_11;
+    // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
+    for (long b = 0; b < 4; ++b) {
+        R sum[10];
+        for (int j = 0; j < 10; ++j) sum[j] = rset(0);
+        const real* w = constant_3_packed + b * 120;
+        for (long k = 0; k < 12; ++k) {
+            const R h = at[146 + k];
+            LANES_UNROLL
+            for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
+        }
+        LANES_UNROLL
+        for (int j = 0; j < 10; ++j) at[0 + (10 * b + j)] = sum[j];
+    }
+    for (long i = 0; i < 40; ++i) {
+        // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
+        const R v2255 = at[i] + rset(constant_0[i]);
+        const R v2295 = r_tanh(v2255);
+        at[i] = v2295;
+    }
+    for (long b = 0; b < 4; ++b) {
+        R sum[10];
+        for (int j = 0; j < 10; ++j) sum[j] = rset(0);
+        const real* w = constant_4_packed + b * 400;
+        for (long k = 0; k < 40; ++k) {
+            const R h = at[k];
+            LANES_UNROLL
+            for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
+        }
+        LANES_UNROLL
+        for (int j = 0; j < 10; ++j) at[73 + (10 * b + j)] = sum[j];
+    }
+    R e2495 = rset(0);
+    for (long i = 0; i < 40; ++i) {
+        // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
+        const R v2375 = at[73 + i] + rset(constant_1[i]);
+        const R v2415 = r_tanh(v2375);
+        const R v2455 = v2415 * rset(constant_5[i]);
+        e2495 = e2495 + v2455;
+    }
+    const R e2496 = e2495 + rset(constant_2[0]);
+    const R e2497 = input_0_0 * input_0_0;
+    const R e2498 = input_0_1 * input_0_1;
+    const R e2499 = input_0_2 * input_0_2;
+    const R e2500 = input_0_3 * input_0_3;
+    const R e2501 = input_0_4 * input_0_4;
+    const R e2502 = input_0_5 * input_0_5;
+    const R e2503 = input_0_6 * input_0_6;
+    const R e2504 = input_0_7 * input_0_7;
+    const R e2505 = input_0_8 * input_0_8;
+    const R e2506 = input_0_9 * input_0_9;
+    const R e2507 = input_0_10 * input_0_10;
+    const R e2508 = input_0_11 * input_0_11;
+    const R e2509 = ((((((((((e2497 + e2498) + e2499) + e2500) + e2501) + e2502) + e2503) + e2504) + e2505) + e2506) + e2507) + e2508;
+    const R e2510 = e2496 + e2509;
+    return e2510;
+}
+
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept; then the rounds of each repetition
+// chains whose draws are kept; then the rounds of each repetition. limit: of the spread, within which energies are finite
 extern "C" __attribute__((visibility("default"))) void chain_loop(
-    const long long* numbers, void* const* arrays, const long long* ids, long long* next, const real* hyper,
-    real* keep_x, real* keep_energy, void* scratch) {
+    const long long* numbers, void* const* arrays, void* const* kwargs, void* const* energy_arrays, const real* limit,
+    const long long* ids, long long* next, const real* hyper, real* keep_x, real* keep_energy, void* scratch) {
     const long long first_step = numbers[1], n_steps = numbers[2], n_hyper = numbers[3], n_tiles = numbers[4];
     const long long thin = numbers[5], until_kept = numbers[6], n_kept_chains = numbers[7];
     const uint32_t normals_stream = 0u << 24, uniforms_stream = 1u << 24;
     const PhiloxKeys keys = philox_keys((uint64_t)numbers[0]);
     R* const __restrict at = (R*)__builtin_assume_aligned(scratch, VECTOR_BYTES);
-    I* const __restrict iat = (I*)(at + 231);
+    I* const __restrict iat = (I*)(at + 281);
     (void)iat; (void)uniforms_stream; (void)normals_stream; (void)hyper; (void)n_hyper; (void)first_step;
+    (void)kwargs; (void)energy_arrays; (void)limit;
     real* const x_array = (real*)arrays[0];
     real* const energy_array = (real*)arrays[1];
     real* const grad_array = (real*)arrays[2];
     long long* const failed_at_array = (long long*)arrays[3];
     const real* const WIDE_0_bias = (const real*)arrays[4];
     const real* const WIDE_2_bias = (const real*)arrays[5];
-    const real* const WIDE_4_bias = (const real*)arrays[6];
-    const real* const WIDE_4_weight_t = (const real*)arrays[7];
-    const real* const WIDE_0_weight_t_packed = (const real*)arrays[8];
-    const real* const WIDE_2_weight_t_packed = (const real*)arrays[9];
-    const real* const WIDE_2_weight_t_packed_v2 = (const real*)arrays[10];
-    const real* const WIDE_0_weight_t_packed_v2 = (const real*)arrays[11];
+    const real* const WIDE_4_weight_t = (const real*)arrays[6];
+    const real* const WIDE_0_weight_t_packed = (const real*)arrays[7];
+    const real* const WIDE_2_weight_t_packed = (const real*)arrays[8];
+    const real* const WIDE_2_weight_t_packed_v2 = (const real*)arrays[9];
+    const real* const WIDE_0_weight_t_packed_v2 = (const real*)arrays[10];
     for (;;) {
         const long long tile = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
         if (tile >= n_tiles) return;
@@ -87,317 +196,391 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
         R grad_11 = take_real(grad_tile + 11, 12);
         long long* const failed_at_tile = failed_at_array + tile * (W * 1L);
         I failed_at = take_int(failed_at_tile + 0, 1);
+        R spread;
         long long until = until_kept, slot = 0;
-        for (long long s = 0; s < n_steps; ++s) {
-            const uint32_t step = (uint32_t)(first_step + s);
-            (void)step;
-            const I step_index = iset(first_step + s);
-            const R step_size = rset(hyper[s * n_hyper + 0]);
-            const R noise_std = rset(hyper[s * n_hyper + 1]);
-            // this step's normals
-            R zb0[4];
-            normals4(keys, words, 0u | normals_stream, step, zb0);
-            const R normals_0 = zb0[0];
-            const R normals_1 = zb0[1];
-            const R normals_2 = zb0[2];
-            const R normals_3 = zb0[3];
-            R zb4[4];
-            normals4(keys, words, 1u | normals_stream, step, zb4);
-            const R normals_4 = zb4[0];
-            const R normals_5 = zb4[1];
-            const R normals_6 = zb4[2];
-            const R normals_7 = zb4[3];
-            R zb8[4];
-            normals4(keys, words, 2u | normals_stream, step, zb8);
-            const R normals_8 = zb8[0];
-            const R normals_9 = zb8[1];
-            const R normals_10 = zb8[2];
-            const R normals_11 = zb8[3];
-            // the transition's own: x = state.x - hyper.step_size * grad + hyper.noise_std * noise.normals
-            const R e2242 = step_size * grad_0;
-            const R e2243 = step_size * grad_1;
-            const R e2244 = step_size * grad_2;
-            const R e2245 = step_size * grad_3;
-            const R e2246 = step_size * grad_4;
-            const R e2247 = step_size * grad_5;
-            const R e2248 = step_size * grad_6;
-            const R e2249 = step_size * grad_7;
-            const R e2250 = step_size * grad_8;
-            const R e2251 = step_size * grad_9;
-            const R e2252 = step_size * grad_10;
-            const R e2253 = step_size * grad_11;
-            const R e2254 = x_0 - e2242;
-            const R e2255 = x_1 - e2243;
-            const R e2256 = x_2 - e2244;
-            const R e2257 = x_3 - e2245;
-            const R e2258 = x_4 - e2246;
-            const R e2259 = x_5 - e2247;
-            const R e2260 = x_6 - e2248;
-            const R e2261 = x_7 - e2249;
-            const R e2262 = x_8 - e2250;
-            const R e2263 = x_9 - e2251;
-            const R e2264 = x_10 - e2252;
-            const R e2265 = x_11 - e2253;
-            const R e2266 = noise_std * normals_0;
-            const R e2267 = noise_std * normals_1;
-            const R e2268 = noise_std * normals_2;
-            const R e2269 = noise_std * normals_3;
-            const R e2270 = noise_std * normals_4;
-            const R e2271 = noise_std * normals_5;
-            const R e2272 = noise_std * normals_6;
-            const R e2273 = noise_std * normals_7;
-            const R e2274 = noise_std * normals_8;
-            const R e2275 = noise_std * normals_9;
-            const R e2276 = noise_std * normals_10;
-            const R e2277 = noise_std * normals_11;
-            const R e2278 = e2254 + e2266;
-            at[219] = e2278;
-            const R e2279 = e2255 + e2267;
-            at[220] = e2279;
-            const R e2280 = e2256 + e2268;
-            at[221] = e2280;
-            const R e2281 = e2257 + e2269;
-            at[222] = e2281;
-            const R e2282 = e2258 + e2270;
-            at[223] = e2282;
-            const R e2283 = e2259 + e2271;
-            at[224] = e2283;
-            const R e2284 = e2260 + e2272;
-            at[225] = e2284;
-            const R e2285 = e2261 + e2273;
-            at[226] = e2285;
-            const R e2286 = e2262 + e2274;
-            at[227] = e2286;
-            const R e2287 = e2263 + e2275;
-            at[228] = e2287;
-            const R e2288 = e2264 + e2276;
-            at[229] = e2288;
-            const R e2289 = e2265 + e2277;
-            at[230] = e2289;
-            // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
-            const R e2573 = e2278 * e2278;
-            const R e2574 = e2279 * e2279;
-            const R e2575 = e2280 * e2280;
-            const R e2576 = e2281 * e2281;
-            const R e2577 = e2282 * e2282;
-            const R e2578 = e2283 * e2283;
-            const R e2579 = e2284 * e2284;
-            const R e2580 = e2285 * e2285;
-            const R e2581 = e2286 * e2286;
-            const R e2582 = e2287 * e2287;
-            const R e2583 = e2288 * e2288;
-            const R e2584 = e2289 * e2289;
-            const R e2585 = ((((((((((e2573 + e2574) + e2575) + e2576) + e2577) + e2578) + e2579) + e2580) + e2581) + e2582) + e2583) + e2584;
-            const R e2588 = e2278 * rset((real)2.0);
-            const R e2589 = e2279 * rset((real)2.0);
-            const R e2590 = e2280 * rset((real)2.0);
-            const R e2591 = e2281 * rset((real)2.0);
-            const R e2592 = e2282 * rset((real)2.0);
-            const R e2593 = e2283 * rset((real)2.0);
-            const R e2594 = e2284 * rset((real)2.0);
-            const R e2595 = e2285 * rset((real)2.0);
-            const R e2596 = e2286 * rset((real)2.0);
-            const R e2597 = e2287 * rset((real)2.0);
-            const R e2598 = e2288 * rset((real)2.0);
-            const R e2599 = e2289 * rset((real)2.0);
-            // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
-            const R e2966 = e2278 * rset((real)0.0);
-            const R e2967 = e2279 * rset((real)0.0);
-            const R e2968 = e2280 * rset((real)0.0);
-            const R e2969 = e2281 * rset((real)0.0);
-            const R e2970 = e2282 * rset((real)0.0);
-            const R e2971 = e2283 * rset((real)0.0);
-            const R e2972 = e2284 * rset((real)0.0);
-            const R e2973 = e2285 * rset((real)0.0);
-            const R e2974 = e2286 * rset((real)0.0);
-            const R e2975 = e2287 * rset((real)0.0);
-            const R e2976 = e2288 * rset((real)0.0);
-            const R e2977 = e2289 * rset((real)0.0);
-            const R e2978 = ((((((((((e2966 + e2967) + e2968) + e2969) + e2970) + e2971) + e2972) + e2973) + e2974) + e2975) + e2976) + e2977;
-            const M e2979 = req(e2978, rset((real)0.0));
-            // the sampler's own: alive = failed_at == ALIVE
-            const M e2987 = ieq(failed_at, iset(-1LL));
-            // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
-            for (long b = 0; b < 4; ++b) {
-                R sum[10];
-                for (int j = 0; j < 10; ++j) sum[j] = rset(0);
-                const real* w = WIDE_0_weight_t_packed + b * 120;
-                for (long k = 0; k < 12; ++k) {
-                    const R h = at[219 + k];
-                    LANES_UNROLL
-                    for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
-                }
-                LANES_UNROLL
-                for (int j = 0; j < 10; ++j) at[0 + (10 * b + j)] = sum[j];
-            }
-            for (long i = 0; i < 40; ++i) {
+        long long careful = 0, patience = 0;
+        at[231] = x_0;
+        at[232] = x_1;
+        at[233] = x_2;
+        at[234] = x_3;
+        at[235] = x_4;
+        at[236] = x_5;
+        at[237] = x_6;
+        at[238] = x_7;
+        at[239] = x_8;
+        at[240] = x_9;
+        at[241] = x_10;
+        at[242] = x_11;
+        at[243] = energy;
+        at[244] = grad_0;
+        at[245] = grad_1;
+        at[246] = grad_2;
+        at[247] = grad_3;
+        at[248] = grad_4;
+        at[249] = grad_5;
+        at[250] = grad_6;
+        at[251] = grad_7;
+        at[252] = grad_8;
+        at[253] = grad_9;
+        at[254] = grad_10;
+        at[255] = grad_11;
+        copy_all(at + 256, at + 231, 12);
+        copy_all(at + 268, at + 243, 1);
+        copy_all(at + 269, at + 244, 12);
+        for (long long from = 0, end; from < n_steps; from = end) {
+            end = from + (careful ? 1 : 64);
+            if (end > n_steps) end = n_steps;
+            if (thin && end > from + until) end = from + until;
+            spread = rset(0);
+            for (long long s = from; s < end; ++s) {
+                const uint32_t step = (uint32_t)(first_step + s);
+                (void)step;
+                const R step_size = rset(hyper[s * n_hyper + 0]);
+                const R noise_std = rset(hyper[s * n_hyper + 1]);
+                // this step's normals
+                R zb0[4];
+                normals4(keys, words, 0u | normals_stream, step, zb0);
+                const R normals_0 = zb0[0];
+                const R normals_1 = zb0[1];
+                const R normals_2 = zb0[2];
+                const R normals_3 = zb0[3];
+                R zb4[4];
+                normals4(keys, words, 1u | normals_stream, step, zb4);
+                const R normals_4 = zb4[0];
+                const R normals_5 = zb4[1];
+                const R normals_6 = zb4[2];
+                const R normals_7 = zb4[3];
+                R zb8[4];
+                normals4(keys, words, 2u | normals_stream, step, zb8);
+                const R normals_8 = zb8[0];
+                const R normals_9 = zb8[1];
+                const R normals_10 = zb8[2];
+                const R normals_11 = zb8[3];
+                // the transition's own: x = state.x - hyper.step_size * grad + hyper.noise_std * noise.normals
+                const R e2242 = step_size * grad_0;
+                const R e2243 = step_size * grad_1;
+                const R e2244 = step_size * grad_2;
+                const R e2245 = step_size * grad_3;
+                const R e2246 = step_size * grad_4;
+                const R e2247 = step_size * grad_5;
+                const R e2248 = step_size * grad_6;
+                const R e2249 = step_size * grad_7;
+                const R e2250 = step_size * grad_8;
+                const R e2251 = step_size * grad_9;
+                const R e2252 = step_size * grad_10;
+                const R e2253 = step_size * grad_11;
+                const R e2254 = x_0 - e2242;
+                const R e2255 = x_1 - e2243;
+                const R e2256 = x_2 - e2244;
+                const R e2257 = x_3 - e2245;
+                const R e2258 = x_4 - e2246;
+                const R e2259 = x_5 - e2247;
+                const R e2260 = x_6 - e2248;
+                const R e2261 = x_7 - e2249;
+                const R e2262 = x_8 - e2250;
+                const R e2263 = x_9 - e2251;
+                const R e2264 = x_10 - e2252;
+                const R e2265 = x_11 - e2253;
+                const R e2266 = noise_std * normals_0;
+                const R e2267 = noise_std * normals_1;
+                const R e2268 = noise_std * normals_2;
+                const R e2269 = noise_std * normals_3;
+                const R e2270 = noise_std * normals_4;
+                const R e2271 = noise_std * normals_5;
+                const R e2272 = noise_std * normals_6;
+                const R e2273 = noise_std * normals_7;
+                const R e2274 = noise_std * normals_8;
+                const R e2275 = noise_std * normals_9;
+                const R e2276 = noise_std * normals_10;
+                const R e2277 = noise_std * normals_11;
+                const R e2278 = e2254 + e2266;
+                at[219] = e2278;
+                const R e2279 = e2255 + e2267;
+                at[220] = e2279;
+                const R e2280 = e2256 + e2268;
+                at[221] = e2280;
+                const R e2281 = e2257 + e2269;
+                at[222] = e2281;
+                const R e2282 = e2258 + e2270;
+                at[223] = e2282;
+                const R e2283 = e2259 + e2271;
+                at[224] = e2283;
+                const R e2284 = e2260 + e2272;
+                at[225] = e2284;
+                const R e2285 = e2261 + e2273;
+                at[226] = e2285;
+                const R e2286 = e2262 + e2274;
+                at[227] = e2286;
+                const R e2287 = e2263 + e2275;
+                at[228] = e2287;
+                const R e2288 = e2264 + e2276;
+                at[229] = e2288;
+                const R e2289 = e2265 + e2277;
+                at[230] = e2289;
                 // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
-                const R v2331 = at[i] + rset(WIDE_0_bias[i]);
-                const R v2371 = r_tanh(v2331);
-                at[i] = v2371;
-                const R v2760 = v2371 * v2371;
-                const R v2800 = rset((real)1.0) - v2760;
-                at[73 + i] = v2800;
-            }
-            for (long b = 0; b < 4; ++b) {
-                R sum[10];
-                for (int j = 0; j < 10; ++j) sum[j] = rset(0);
-                const real* w = WIDE_2_weight_t_packed + b * 400;
-                for (long k = 0; k < 40; ++k) {
-                    const R h = at[k];
-                    LANES_UNROLL
-                    for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
-                }
-                LANES_UNROLL
-                for (int j = 0; j < 10; ++j) at[146 + (10 * b + j)] = sum[j];
-            }
-            R e2571 = rset(0);
-            for (long i = 0; i < 40; ++i) {
+                const R e2573 = e2278 * e2278;
+                const R e2574 = e2279 * e2279;
+                const R e2575 = e2280 * e2280;
+                const R e2576 = e2281 * e2281;
+                const R e2577 = e2282 * e2282;
+                const R e2578 = e2283 * e2283;
+                const R e2579 = e2284 * e2284;
+                const R e2580 = e2285 * e2285;
+                const R e2581 = e2286 * e2286;
+                const R e2582 = e2287 * e2287;
+                const R e2583 = e2288 * e2288;
+                const R e2584 = e2289 * e2289;
+                const R e2585 = ((((((((((e2573 + e2574) + e2575) + e2576) + e2577) + e2578) + e2579) + e2580) + e2581) + e2582) + e2583) + e2584;
+                const R e2588 = e2278 * rset((real)2.0);
+                const R e2589 = e2279 * rset((real)2.0);
+                const R e2590 = e2280 * rset((real)2.0);
+                const R e2591 = e2281 * rset((real)2.0);
+                const R e2592 = e2282 * rset((real)2.0);
+                const R e2593 = e2283 * rset((real)2.0);
+                const R e2594 = e2284 * rset((real)2.0);
+                const R e2595 = e2285 * rset((real)2.0);
+                const R e2596 = e2286 * rset((real)2.0);
+                const R e2597 = e2287 * rset((real)2.0);
+                const R e2598 = e2288 * rset((real)2.0);
+                const R e2599 = e2289 * rset((real)2.0);
+                // the sampler's own: how far the chain has gone since the last check
+                const R e2905 = spread + e2585;
                 // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
-                const R v2451 = at[146 + i] + rset(WIDE_2_bias[i]);
-                const R v2491 = r_tanh(v2451);
-                const R v2531 = v2491 * rset(WIDE_4_weight_t[i]);
-                const R v2600 = v2491 * v2491;
-                const R v2640 = rset((real)1.0) - v2600;
-                const R v2680 = rset(WIDE_4_weight_t[i]) * v2640;
-                at[146 + i] = v2680;
-                e2571 = e2571 + v2531;
-            }
-            const R e2572 = e2571 + rset(WIDE_4_bias[0]);
-            const R e2586 = e2572 + e2585;
-            // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
-            const M e2984 = risfinite(e2586);
-            const M e2985 = mand(e2979, e2984);
-            // the sampler's own: moves = alive & finite
-            const M e2988 = mand(e2987, e2985);
-            // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
-            const R e2989 = rsel(e2988, e2278, x_0);
-            const R e2990 = rsel(e2988, e2279, x_1);
-            const R e2991 = rsel(e2988, e2280, x_2);
-            const R e2992 = rsel(e2988, e2281, x_3);
-            const R e2993 = rsel(e2988, e2282, x_4);
-            const R e2994 = rsel(e2988, e2283, x_5);
-            const R e2995 = rsel(e2988, e2284, x_6);
-            const R e2996 = rsel(e2988, e2285, x_7);
-            const R e2997 = rsel(e2988, e2286, x_8);
-            const R e2998 = rsel(e2988, e2287, x_9);
-            const R e2999 = rsel(e2988, e2288, x_10);
-            const R e3000 = rsel(e2988, e2289, x_11);
-            const R e3001 = rsel(e2988, e2586, energy);
-            // the sampler's own: return kept, torch.where(alive & ~finite, step, failed_at)
-            const M e3014 = mnot(e2985);
-            const M e3015 = mand(e2987, e3014);
-            const I e3016 = isel(e3015, step_index, failed_at);
-            // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
-            for (long b = 0; b < 4; ++b) {
-                R sum[10];
-                for (int j = 0; j < 10; ++j) sum[j] = rset(0);
-                const real* w = WIDE_2_weight_t_packed_v2 + b * 400;
-                for (long k = 0; k < 40; ++k) {
-                    const R h = at[146 + k];
+                for (long b = 0; b < 4; ++b) {
+                    R sum[10];
+                    for (int j = 0; j < 10; ++j) sum[j] = rset(0);
+                    const real* w = WIDE_0_weight_t_packed + b * 120;
+                    for (long k = 0; k < 12; ++k) {
+                        const R h = at[219 + k];
+                        LANES_UNROLL
+                        for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
+                    }
                     LANES_UNROLL
-                    for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
+                    for (int j = 0; j < 10; ++j) at[0 + (10 * b + j)] = sum[j];
                 }
-                LANES_UNROLL
-                for (int j = 0; j < 10; ++j) at[0 + (10 * b + j)] = sum[j];
-            }
-            for (long i = 0; i < 40; ++i) {
-                // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
-                const R v2840 = at[i] * at[73 + i];
-                at[73 + i] = v2840;
-            }
-            for (long b = 0; b < 1; ++b) {
-                R sum[12];
-                for (int j = 0; j < 12; ++j) sum[j] = rset(0);
-                const real* w = WIDE_0_weight_t_packed_v2 + b * 480;
-                for (long k = 0; k < 40; ++k) {
-                    const R h = at[73 + k];
+                for (long i = 0; i < 40; ++i) {
+                    // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
+                    const R v2331 = at[i] + rset(WIDE_0_bias[i]);
+                    const R v2371 = r_tanh(v2331);
+                    at[i] = v2371;
+                    const R v2760 = v2371 * v2371;
+                    const R v2800 = rset((real)1.0) - v2760;
+                    at[73 + i] = v2800;
+                }
+                for (long b = 0; b < 4; ++b) {
+                    R sum[10];
+                    for (int j = 0; j < 10; ++j) sum[j] = rset(0);
+                    const real* w = WIDE_2_weight_t_packed + b * 400;
+                    for (long k = 0; k < 40; ++k) {
+                        const R h = at[k];
+                        LANES_UNROLL
+                        for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
+                    }
                     LANES_UNROLL
-                    for (int j = 0; j < 12; ++j) sum[j] += h * rset(w[k * 12 + j]);
+                    for (int j = 0; j < 10; ++j) at[146 + (10 * b + j)] = sum[j];
                 }
-                LANES_UNROLL
-                for (int j = 0; j < 12; ++j) at[146 + (12 * b + j)] = sum[j];
+                for (long i = 0; i < 40; ++i) {
+                    // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
+                    const R v2451 = at[146 + i] + rset(WIDE_2_bias[i]);
+                    const R v2491 = r_tanh(v2451);
+                    const R v2600 = v2491 * v2491;
+                    const R v2640 = rset((real)1.0) - v2600;
+                    const R v2680 = rset(WIDE_4_weight_t[i]) * v2640;
+                    at[146 + i] = v2680;
+                }
+                for (long b = 0; b < 4; ++b) {
+                    R sum[10];
+                    for (int j = 0; j < 10; ++j) sum[j] = rset(0);
+                    const real* w = WIDE_2_weight_t_packed_v2 + b * 400;
+                    for (long k = 0; k < 40; ++k) {
+                        const R h = at[146 + k];
+                        LANES_UNROLL
+                        for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
+                    }
+                    LANES_UNROLL
+                    for (int j = 0; j < 10; ++j) at[0 + (10 * b + j)] = sum[j];
+                }
+                for (long i = 0; i < 40; ++i) {
+                    // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
+                    const R v2840 = at[i] * at[73 + i];
+                    at[73 + i] = v2840;
+                }
+                for (long b = 0; b < 1; ++b) {
+                    R sum[12];
+                    for (int j = 0; j < 12; ++j) sum[j] = rset(0);
+                    const real* w = WIDE_0_weight_t_packed_v2 + b * 480;
+                    for (long k = 0; k < 40; ++k) {
+                        const R h = at[73 + k];
+                        LANES_UNROLL
+                        for (int j = 0; j < 12; ++j) sum[j] += h * rset(w[k * 12 + j]);
+                    }
+                    LANES_UNROLL
+                    for (int j = 0; j < 12; ++j) at[146 + (12 * b + j)] = sum[j];
+                }
+                // autograd's own: the sum of a gradient's parts
+                const R e2892 = e2588 + at[146];
+                const R e2893 = e2589 + at[147];
+                const R e2894 = e2590 + at[148];
+                const R e2895 = e2591 + at[149];
+                const R e2896 = e2592 + at[150];
+                const R e2897 = e2593 + at[151];
+                const R e2898 = e2594 + at[152];
+                const R e2899 = e2595 + at[153];
+                const R e2900 = e2596 + at[154];
+                const R e2901 = e2597 + at[155];
+                const R e2902 = e2598 + at[156];
+                const R e2903 = e2599 + at[157];
+                // the state for the next step
+                const R x_0_next = e2278;
+                const R x_1_next = e2279;
+                const R x_2_next = e2280;
+                const R x_3_next = e2281;
+                const R x_4_next = e2282;
+                const R x_5_next = e2283;
+                const R x_6_next = e2284;
+                const R x_7_next = e2285;
+                const R x_8_next = e2286;
+                const R x_9_next = e2287;
+                const R x_10_next = e2288;
+                const R x_11_next = e2289;
+                const R grad_0_next = e2892;
+                const R grad_1_next = e2893;
+                const R grad_2_next = e2894;
+                const R grad_3_next = e2895;
+                const R grad_4_next = e2896;
+                const R grad_5_next = e2897;
+                const R grad_6_next = e2898;
+                const R grad_7_next = e2899;
+                const R grad_8_next = e2900;
+                const R grad_9_next = e2901;
+                const R grad_10_next = e2902;
+                const R grad_11_next = e2903;
+                const R spread_next = e2905;
+                x_0 = x_0_next;
+                x_1 = x_1_next;
+                x_2 = x_2_next;
+                x_3 = x_3_next;
+                x_4 = x_4_next;
+                x_5 = x_5_next;
+                x_6 = x_6_next;
+                x_7 = x_7_next;
+                x_8 = x_8_next;
+                x_9 = x_9_next;
+                x_10 = x_10_next;
+                x_11 = x_11_next;
+                grad_0 = grad_0_next;
+                grad_1 = grad_1_next;
+                grad_2 = grad_2_next;
+                grad_3 = grad_3_next;
+                grad_4 = grad_4_next;
+                grad_5 = grad_5_next;
+                grad_6 = grad_6_next;
+                grad_7 = grad_7_next;
+                grad_8 = grad_8_next;
+                grad_9 = grad_9_next;
+                grad_10 = grad_10_next;
+                grad_11 = grad_11_next;
+                spread = spread_next;
             }
-            // autograd's own: the sum of a gradient's parts
-            const R e2892 = e2588 + at[146];
-            const R e2893 = e2589 + at[147];
-            const R e2894 = e2590 + at[148];
-            const R e2895 = e2591 + at[149];
-            const R e2896 = e2592 + at[150];
-            const R e2897 = e2593 + at[151];
-            const R e2898 = e2594 + at[152];
-            const R e2899 = e2595 + at[153];
-            const R e2900 = e2596 + at[154];
-            const R e2901 = e2597 + at[155];
-            const R e2902 = e2598 + at[156];
-            const R e2903 = e2599 + at[157];
-            // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
-            const R e3002 = rsel(e2988, e2892, grad_0);
-            const R e3003 = rsel(e2988, e2893, grad_1);
-            const R e3004 = rsel(e2988, e2894, grad_2);
-            const R e3005 = rsel(e2988, e2895, grad_3);
-            const R e3006 = rsel(e2988, e2896, grad_4);
-            const R e3007 = rsel(e2988, e2897, grad_5);
-            const R e3008 = rsel(e2988, e2898, grad_6);
-            const R e3009 = rsel(e2988, e2899, grad_7);
-            const R e3010 = rsel(e2988, e2900, grad_8);
-            const R e3011 = rsel(e2988, e2901, grad_9);
-            const R e3012 = rsel(e2988, e2902, grad_10);
-            const R e3013 = rsel(e2988, e2903, grad_11);
-            // the state for the next step
-            const R x_0_next = e2989;
-            const R x_1_next = e2990;
-            const R x_2_next = e2991;
-            const R x_3_next = e2992;
-            const R x_4_next = e2993;
-            const R x_5_next = e2994;
-            const R x_6_next = e2995;
-            const R x_7_next = e2996;
-            const R x_8_next = e2997;
-            const R x_9_next = e2998;
-            const R x_10_next = e2999;
-            const R x_11_next = e3000;
-            const R energy_next = e3001;
-            const R grad_0_next = e3002;
-            const R grad_1_next = e3003;
-            const R grad_2_next = e3004;
-            const R grad_3_next = e3005;
-            const R grad_4_next = e3006;
-            const R grad_5_next = e3007;
-            const R grad_6_next = e3008;
-            const R grad_7_next = e3009;
-            const R grad_8_next = e3010;
-            const R grad_9_next = e3011;
-            const R grad_10_next = e3012;
-            const R grad_11_next = e3013;
-            const I failed_at_next = e3016;
-            x_0 = x_0_next;
-            x_1 = x_1_next;
-            x_2 = x_2_next;
-            x_3 = x_3_next;
-            x_4 = x_4_next;
-            x_5 = x_5_next;
-            x_6 = x_6_next;
-            x_7 = x_7_next;
-            x_8 = x_8_next;
-            x_9 = x_9_next;
-            x_10 = x_10_next;
-            x_11 = x_11_next;
-            energy = energy_next;
-            grad_0 = grad_0_next;
-            grad_1 = grad_1_next;
-            grad_2 = grad_2_next;
-            grad_3 = grad_3_next;
-            grad_4 = grad_4_next;
-            grad_5 = grad_5_next;
-            grad_6 = grad_6_next;
-            grad_7 = grad_7_next;
-            grad_8 = grad_8_next;
-            grad_9 = grad_9_next;
-            grad_10 = grad_10_next;
-            grad_11 = grad_11_next;
-            failed_at = failed_at_next;
-            if (thin && --until == 0) {
+            // is everything finite, and was it all the way?
+            at[231] = x_0;
+            at[232] = x_1;
+            at[233] = x_2;
+            at[234] = x_3;
+            at[235] = x_4;
+            at[236] = x_5;
+            at[237] = x_6;
+            at[238] = x_7;
+            at[239] = x_8;
+            at[240] = x_9;
+            at[241] = x_10;
+            at[242] = x_11;
+            at[243] = energy;
+            at[244] = grad_0;
+            at[245] = grad_1;
+            at[246] = grad_2;
+            at[247] = grad_3;
+            at[248] = grad_4;
+            at[249] = grad_5;
+            at[250] = grad_6;
+            at[251] = grad_7;
+            at[252] = grad_8;
+            at[253] = grad_9;
+            at[254] = grad_10;
+            at[255] = grad_11;
+            at[243] = energy_of(numbers + 0, energy_arrays, kwargs, tile, at + 231, (R*)(iat + 0));
+            const M alive = ieq(failed_at, iset(-1LL));
+            const M fine = mand(all_finite(at + 231, 12), risfinite(at[243]));
+            if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
+                // somewhere on the way a chain failed, or went where its energy may not be finite: again, step by step
+                copy_all(at + 231, at + 256, 12);
+                copy_all(at + 243, at + 268, 1);
+                copy_all(at + 244, at + 269, 12);
+                x_0 = at[231];
+                x_1 = at[232];
+                x_2 = at[233];
+                x_3 = at[234];
+                x_4 = at[235];
+                x_5 = at[236];
+                x_6 = at[237];
+                x_7 = at[238];
+                x_8 = at[239];
+                x_9 = at[240];
+                x_10 = at[241];
+                x_11 = at[242];
+                energy = at[243];
+                grad_0 = at[244];
+                grad_1 = at[245];
+                grad_2 = at[246];
+                grad_3 = at[247];
+                grad_4 = at[248];
+                grad_5 = at[249];
+                grad_6 = at[250];
+                grad_7 = at[251];
+                grad_8 = at[252];
+                grad_9 = at[253];
+                grad_10 = at[254];
+                grad_11 = at[255];
+                patience = patience ? 2 * patience : 64;
+                if (patience > 64 * 64) patience = 64 * 64;
+                careful = patience;
+                end = from;
+                continue;
+            }
+            const M moves = mand(alive, fine);
+            settle(at + 231, at + 256, 12, moves);
+            settle(at + 243, at + 268, 1, moves);
+            settle(at + 244, at + 269, 12, moves);
+            x_0 = at[231];
+            x_1 = at[232];
+            x_2 = at[233];
+            x_3 = at[234];
+            x_4 = at[235];
+            x_5 = at[236];
+            x_6 = at[237];
+            x_7 = at[238];
+            x_8 = at[239];
+            x_9 = at[240];
+            x_10 = at[241];
+            x_11 = at[242];
+            energy = at[243];
+            grad_0 = at[244];
+            grad_1 = at[245];
+            grad_2 = at[246];
+            grad_3 = at[247];
+            grad_4 = at[248];
+            grad_5 = at[249];
+            grad_6 = at[250];
+            grad_7 = at[251];
+            grad_8 = at[252];
+            grad_9 = at[253];
+            grad_10 = at[254];
+            grad_11 = at[255];
+            failed_at = isel(mand(alive, mnot(fine)), iset(first_step + end - 1), failed_at);
+            if (careful) --careful;
+            else patience /= 2;
+            until -= end - from;
+            if (thin && until == 0) {
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 0, 12, left, x_0);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 1, 12, left, x_1);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 2, 12, left, x_2);

@@ -104,7 +104,7 @@ class ChainKernel:
         if energy is None:
             return self._readable(self.kernel, self.kernel.source)
         before, after = self.kernel.source.split(energy.source)
-        mark = "@"
+        mark = "ENERGY_FUNCTION"
         whole = self._readable(self.kernel, f"{before}{mark}{after}")
         return whole.replace(mark, self._readable(energy, energy.source))
 

@@ -58,12 +58,12 @@ class Parts:
 
 def step_parts(program: ChainProgram, shared: Sequence[Tensor]) -> Parts:
     """Of the program's step."""
-    energy = None
     if not reads_energy(program.step.body, len(program.state_shapes)):
+        alone = Lowered(partial(lower_move, program, False), program.step, shared)
         energy = Lowered(partial(lower_energy, program), program.init, shared)
-        if Reach(energy.program)(energy.constants(energy.captured(shared))) == 0.0:
-            energy = None
-    return Parts(Lowered(partial(lower_move, program, energy is None), program.step, shared), energy)
+        if Reach(energy.program)(energy.constants(energy.captured(shared))) > 0:
+            return Parts(alone, energy)
+    return Parts(Lowered(partial(lower_move, program, True), program.step, shared))
 
 
 def init_parts(program: ChainProgram, shared: Sequence[Tensor]) -> Parts:
