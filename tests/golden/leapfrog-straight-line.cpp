@@ -27,18 +27,35 @@ ONCE void give_int(long long* p, long stride, I v) {
     for (int l = 0; l < W; ++l) p[l * stride] = t[l];
 }
 
+[[maybe_unused]] ONCE M all_finite(const R* values, long n) {
+    R nothing = rset(0);
+    for (long i = 0; i < n; ++i) nothing += values[i] * rset(0);
+    return req(nothing, rset(0));
+}
+// The new values where the chains move, else those of the last check: which is now.
+[[maybe_unused]] ONCE void settle(R* now, R* last, long n, M moves) {
+    for (long i = 0; i < n; ++i) now[i] = last[i] = rsel(moves, now[i], last[i]);
+}
+[[maybe_unused]] ONCE void settle_ints(I* now, I* last, long n, M moves) {
+    for (long i = 0; i < n; ++i) now[i] = last[i] = isel(moves, now[i], last[i]);
+}
+template <class V> ONCE void copy_all(V* to, const V* from, long n) {
+    for (long i = 0; i < n; ++i) to[i] = from[i];
+}
+
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept; then the rounds of each repetition
+// chains whose draws are kept; then the rounds of each repetition. limit: of the spread, within which energies are finite
 extern "C" __attribute__((visibility("default"))) void chain_loop(
-    const long long* numbers, void* const* arrays, const long long* ids, long long* next, const real* hyper,
-    real* keep_x, real* keep_energy, void* scratch) {
+    const long long* numbers, void* const* arrays, void* const* kwargs, void* const* energy_arrays, const real* limit,
+    const long long* ids, long long* next, const real* hyper, real* keep_x, real* keep_energy, void* scratch) {
     const long long first_step = numbers[1], n_steps = numbers[2], n_hyper = numbers[3], n_tiles = numbers[4];
     const long long thin = numbers[5], until_kept = numbers[6], n_kept_chains = numbers[7];
     const uint32_t normals_stream = 0u << 24, uniforms_stream = 1u << 24;
     const PhiloxKeys keys = philox_keys((uint64_t)numbers[0]);
     R* const __restrict at = (R*)__builtin_assume_aligned(scratch, VECTOR_BYTES);
-    I* const __restrict iat = (I*)(at + 0);
+    I* const __restrict iat = (I*)(at + 14);
     (void)iat; (void)uniforms_stream; (void)normals_stream; (void)hyper; (void)n_hyper; (void)first_step;
+    (void)kwargs; (void)energy_arrays; (void)limit;
     real* const x_array = (real*)arrays[0];
     real* const energy_array = (real*)arrays[1];
     real* const grad_array = (real*)arrays[2];
@@ -62,190 +79,231 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
         R grad_2 = take_real(grad_tile + 2, 3);
         long long* const failed_at_tile = failed_at_array + tile * (W * 1L);
         I failed_at = take_int(failed_at_tile + 0, 1);
+        R spread;
         long long until = until_kept, slot = 0;
-        for (long long s = 0; s < n_steps; ++s) {
-            const uint32_t step = (uint32_t)(first_step + s);
-            (void)step;
-            const I step_index = iset(first_step + s);
-            const R step_size = rset(hyper[s * n_hyper + 0]);
-            // this step's normals
-            R zb0[4];
-            normals4(keys, words, 0u | normals_stream, step, zb0);
-            const R normals_0 = zb0[0];
-            const R normals_1 = zb0[1];
-            const R normals_2 = zb0[2];
-            // this step's uniforms
-            R ub0[4];
-            uniforms4(keys, words, 0u | uniforms_stream, step, ub0);
-            const R uniforms = ub0[0];
-            // the sampler's own: alive = failed_at == ALIVE
-            const M e130 = ieq(failed_at, iset(-1LL));
-            // loop_transitions.py, in step: accept = noise.uniforms[0].log() < before - (energy + 0.5 * p.square().sum())
-            const R e83 = r_log(uniforms);
-            // loop_transitions.py, in step: before = state.energy + 0.5 * noise.normals.square().sum()
-            const R e76 = normals_0 * normals_0;
-            const R e77 = normals_1 * normals_1;
-            const R e79 = e76 + e77;
-            const R e78 = normals_2 * normals_2;
-            const R e80 = e79 + e78;
-            const R e81 = e80 * rset((real)0.5);
-            const R e82 = energy + e81;
-            // loop_transitions.py, in move: p = p - 0.5 * eta * grad
-            const R e15 = step_size * rset((real)0.5);
-            R q16 = x_0;
-            R q17 = x_1;
-            R q18 = x_2;
-            R q19 = normals_0;
-            R q20 = normals_1;
-            R q21 = normals_2;
-            R q22 = energy;
-            R q23 = grad_0;
-            R q24 = grad_1;
-            R q25 = grad_2;
-            for (long long round0 = 0; round0 < rounds0; ++round0) {
+        long long careful = 0, patience = 0;
+        at[0] = x_0;
+        at[1] = x_1;
+        at[2] = x_2;
+        at[3] = energy;
+        at[4] = grad_0;
+        at[5] = grad_1;
+        at[6] = grad_2;
+        copy_all(at + 7, at + 0, 3);
+        copy_all(at + 10, at + 3, 1);
+        copy_all(at + 11, at + 4, 3);
+        for (long long from = 0, end; from < n_steps; from = end) {
+            end = from + (careful ? 1 : 64);
+            if (end > n_steps) end = n_steps;
+            if (thin && end > from + until) end = from + until;
+            spread = rset(0);
+            for (long long s = from; s < end; ++s) {
+                const uint32_t step = (uint32_t)(first_step + s);
+                (void)step;
+                const R step_size = rset(hyper[s * n_hyper + 0]);
+                // this step's normals
+                R zb0[4];
+                normals4(keys, words, 0u | normals_stream, step, zb0);
+                const R normals_0 = zb0[0];
+                const R normals_1 = zb0[1];
+                const R normals_2 = zb0[2];
+                // this step's uniforms
+                R ub0[4];
+                uniforms4(keys, words, 0u | uniforms_stream, step, ub0);
+                const R uniforms = ub0[0];
+                // loop_transitions.py, in step: accept = noise.uniforms[0].log() < before - (energy + 0.5 * p.square().sum())
+                const R e83 = r_log(uniforms);
+                // loop_transitions.py, in step: before = state.energy + 0.5 * noise.normals.square().sum()
+                const R e76 = normals_0 * normals_0;
+                const R e77 = normals_1 * normals_1;
+                const R e79 = e76 + e77;
+                const R e78 = normals_2 * normals_2;
+                const R e80 = e79 + e78;
+                const R e81 = e80 * rset((real)0.5);
+                const R e82 = energy + e81;
                 // loop_transitions.py, in move: p = p - 0.5 * eta * grad
-                const R e26 = e15 * q23;
-                const R e29 = q19 - e26;
-                // loop_transitions.py, in move: x = x + eta * p
-                const R e32 = step_size * e29;
-                const R e35 = q16 + e32;
-                // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
-                const R e38 = e35 * e35;
-                const R e42 = e38 - rset((real)1.0);
-                const R e51 = e42 * rset((real)2.0);
-                const R e54 = e35 * rset((real)2.0);
-                const R e57 = e51 * e54;
-                // loop_transitions.py, in move: return x, p - 0.5 * eta * grad, energy, grad
-                const R e60 = e15 * e57;
-                const R e63 = e29 - e60;
-                // loop_transitions.py, in move: p = p - 0.5 * eta * grad
-                const R e27 = e15 * q24;
-                const R e30 = q20 - e27;
-                // loop_transitions.py, in move: x = x + eta * p
-                const R e33 = step_size * e30;
-                const R e36 = q17 + e33;
-                // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
-                const R e39 = e36 * e36;
-                const R e43 = e39 - rset((real)1.0);
-                const R e52 = e43 * rset((real)2.0);
-                const R e55 = e36 * rset((real)2.0);
-                const R e58 = e52 * e55;
-                // loop_transitions.py, in move: return x, p - 0.5 * eta * grad, energy, grad
-                const R e61 = e15 * e58;
-                const R e64 = e30 - e61;
-                // loop_transitions.py, in move: p = p - 0.5 * eta * grad
-                const R e28 = e15 * q25;
-                const R e31 = q21 - e28;
-                // loop_transitions.py, in move: x = x + eta * p
-                const R e34 = step_size * e31;
-                const R e37 = q18 + e34;
-                // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
-                const R e40 = e37 * e37;
-                const R e44 = e40 - rset((real)1.0);
-                const R e53 = e44 * rset((real)2.0);
-                const R e56 = e37 * rset((real)2.0);
-                const R e59 = e53 * e56;
-                // loop_transitions.py, in move: return x, p - 0.5 * eta * grad, energy, grad
-                const R e62 = e15 * e59;
-                const R e65 = e31 - e62;
-                // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
-                const R e45 = e42 * e42;
-                const R e46 = e43 * e43;
-                const R e48 = e45 + e46;
-                const R e47 = e44 * e44;
-                const R e49 = e48 + e47;
-                // the carry for the next round
-                const R n_q16 = e35;
-                const R n_q17 = e36;
-                const R n_q18 = e37;
-                const R n_q19 = e63;
-                const R n_q20 = e64;
-                const R n_q21 = e65;
-                const R n_q22 = e49;
-                const R n_q23 = e57;
-                const R n_q24 = e58;
-                const R n_q25 = e59;
-                q16 = n_q16;
-                q17 = n_q17;
-                q18 = n_q18;
-                q19 = n_q19;
-                q20 = n_q20;
-                q21 = n_q21;
-                q22 = n_q22;
-                q23 = n_q23;
-                q24 = n_q24;
-                q25 = n_q25;
+                const R e15 = step_size * rset((real)0.5);
+                R q16 = x_0;
+                R q17 = x_1;
+                R q18 = x_2;
+                R q19 = normals_0;
+                R q20 = normals_1;
+                R q21 = normals_2;
+                R q22 = energy;
+                R q23 = grad_0;
+                R q24 = grad_1;
+                R q25 = grad_2;
+                for (long long round0 = 0; round0 < rounds0; ++round0) {
+                    // loop_transitions.py, in move: p = p - 0.5 * eta * grad
+                    const R e26 = e15 * q23;
+                    const R e29 = q19 - e26;
+                    // loop_transitions.py, in move: x = x + eta * p
+                    const R e32 = step_size * e29;
+                    const R e35 = q16 + e32;
+                    // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
+                    const R e38 = e35 * e35;
+                    const R e42 = e38 - rset((real)1.0);
+                    const R e51 = e42 * rset((real)2.0);
+                    const R e54 = e35 * rset((real)2.0);
+                    const R e57 = e51 * e54;
+                    // loop_transitions.py, in move: return x, p - 0.5 * eta * grad, energy, grad
+                    const R e60 = e15 * e57;
+                    const R e63 = e29 - e60;
+                    // loop_transitions.py, in move: p = p - 0.5 * eta * grad
+                    const R e27 = e15 * q24;
+                    const R e30 = q20 - e27;
+                    // loop_transitions.py, in move: x = x + eta * p
+                    const R e33 = step_size * e30;
+                    const R e36 = q17 + e33;
+                    // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
+                    const R e39 = e36 * e36;
+                    const R e43 = e39 - rset((real)1.0);
+                    const R e52 = e43 * rset((real)2.0);
+                    const R e55 = e36 * rset((real)2.0);
+                    const R e58 = e52 * e55;
+                    // loop_transitions.py, in move: return x, p - 0.5 * eta * grad, energy, grad
+                    const R e61 = e15 * e58;
+                    const R e64 = e30 - e61;
+                    // loop_transitions.py, in move: p = p - 0.5 * eta * grad
+                    const R e28 = e15 * q25;
+                    const R e31 = q21 - e28;
+                    // loop_transitions.py, in move: x = x + eta * p
+                    const R e34 = step_size * e31;
+                    const R e37 = q18 + e34;
+                    // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
+                    const R e40 = e37 * e37;
+                    const R e44 = e40 - rset((real)1.0);
+                    const R e53 = e44 * rset((real)2.0);
+                    const R e56 = e37 * rset((real)2.0);
+                    const R e59 = e53 * e56;
+                    // loop_transitions.py, in move: return x, p - 0.5 * eta * grad, energy, grad
+                    const R e62 = e15 * e59;
+                    const R e65 = e31 - e62;
+                    // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
+                    const R e45 = e42 * e42;
+                    const R e46 = e43 * e43;
+                    const R e48 = e45 + e46;
+                    const R e47 = e44 * e44;
+                    const R e49 = e48 + e47;
+                    // the carry for the next round
+                    const R n_q16 = e35;
+                    const R n_q17 = e36;
+                    const R n_q18 = e37;
+                    const R n_q19 = e63;
+                    const R n_q20 = e64;
+                    const R n_q21 = e65;
+                    const R n_q22 = e49;
+                    const R n_q23 = e57;
+                    const R n_q24 = e58;
+                    const R n_q25 = e59;
+                    q16 = n_q16;
+                    q17 = n_q17;
+                    q18 = n_q18;
+                    q19 = n_q19;
+                    q20 = n_q20;
+                    q21 = n_q21;
+                    q22 = n_q22;
+                    q23 = n_q23;
+                    q24 = n_q24;
+                    q25 = n_q25;
+                }
+                // loop_transitions.py, in step: accept = noise.uniforms[0].log() < before - (energy + 0.5 * p.square().sum())
+                const R e84 = q19 * q19;
+                const R e85 = q20 * q20;
+                const R e87 = e84 + e85;
+                const R e86 = q21 * q21;
+                const R e88 = e87 + e86;
+                const R e89 = e88 * rset((real)0.5);
+                const R e90 = q22 + e89;
+                const R e91 = e82 - e90;
+                const M e92 = rlt(e83, e91);
+                // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
+                const R e93 = rsel(e92, q16, x_0);
+                // the sampler's own: how far the chain has gone since the last check
+                const R e100 = e93 * e93;
+                // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
+                const R e94 = rsel(e92, q17, x_1);
+                // the sampler's own: how far the chain has gone since the last check
+                const R e101 = e94 * e94;
+                const R e103 = e100 + e101;
+                // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
+                const R e95 = rsel(e92, q18, x_2);
+                // the sampler's own: how far the chain has gone since the last check
+                const R e102 = e95 * e95;
+                const R e104 = e103 + e102;
+                // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
+                const R e96 = rsel(e92, q22, energy);
+                // the sampler's own: how far the chain has gone since the last check
+                const R e106 = e96 * rset((real)0.0);
+                const R e107 = e104 + e106;
+                const R e109 = spread + e107;
+                // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
+                const R e97 = rsel(e92, q23, grad_0);
+                const R e98 = rsel(e92, q24, grad_1);
+                const R e99 = rsel(e92, q25, grad_2);
+                // the state for the next step
+                const R x_0_next = e93;
+                const R x_1_next = e94;
+                const R x_2_next = e95;
+                const R energy_next = e96;
+                const R grad_0_next = e97;
+                const R grad_1_next = e98;
+                const R grad_2_next = e99;
+                const R spread_next = e109;
+                x_0 = x_0_next;
+                x_1 = x_1_next;
+                x_2 = x_2_next;
+                energy = energy_next;
+                grad_0 = grad_0_next;
+                grad_1 = grad_1_next;
+                grad_2 = grad_2_next;
+                spread = spread_next;
             }
-            // loop_transitions.py, in step: accept = noise.uniforms[0].log() < before - (energy + 0.5 * p.square().sum())
-            const R e84 = q19 * q19;
-            const R e85 = q20 * q20;
-            const R e87 = e84 + e85;
-            const R e86 = q21 * q21;
-            const R e88 = e87 + e86;
-            const R e89 = e88 * rset((real)0.5);
-            const R e90 = q22 + e89;
-            const R e91 = e82 - e90;
-            const M e92 = rlt(e83, e91);
-            // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-            const R e93 = rsel(e92, q16, x_0);
-            // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
-            const R e117 = e93 * rset((real)0.0);
-            // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-            const R e94 = rsel(e92, q17, x_1);
-            // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
-            const R e118 = e94 * rset((real)0.0);
-            const R e120 = e117 + e118;
-            // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-            const R e95 = rsel(e92, q18, x_2);
-            // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
-            const R e119 = e95 * rset((real)0.0);
-            const R e121 = e120 + e119;
-            const M e122 = req(e121, rset((real)0.0));
-            // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-            const R e96 = rsel(e92, q22, energy);
-            // the sampler's own: finite = torch.isfinite(new.x).all() & torch.isfinite(new.energy)
-            const M e127 = risfinite(e96);
-            const M e128 = mand(e122, e127);
-            // the sampler's own: return kept, torch.where(alive & ~finite, step, failed_at)
-            const M e139 = mnot(e128);
-            const M e140 = mand(e130, e139);
-            const I e141 = isel(e140, step_index, failed_at);
-            // the sampler's own: moves = alive & finite
-            const M e131 = mand(e130, e128);
-            // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-            const R e97 = rsel(e92, q23, grad_0);
-            // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
-            const R e136 = rsel(e131, e97, grad_0);
-            // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-            const R e98 = rsel(e92, q24, grad_1);
-            // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
-            const R e137 = rsel(e131, e98, grad_1);
-            // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-            const R e99 = rsel(e92, q25, grad_2);
-            // the sampler's own: kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
-            const R e138 = rsel(e131, e99, grad_2);
-            const R e135 = rsel(e131, e96, energy);
-            const R e132 = rsel(e131, e93, x_0);
-            const R e133 = rsel(e131, e94, x_1);
-            const R e134 = rsel(e131, e95, x_2);
-            // the state for the next step
-            const R x_0_next = e132;
-            const R x_1_next = e133;
-            const R x_2_next = e134;
-            const R energy_next = e135;
-            const R grad_0_next = e136;
-            const R grad_1_next = e137;
-            const R grad_2_next = e138;
-            const I failed_at_next = e141;
-            x_0 = x_0_next;
-            x_1 = x_1_next;
-            x_2 = x_2_next;
-            energy = energy_next;
-            grad_0 = grad_0_next;
-            grad_1 = grad_1_next;
-            grad_2 = grad_2_next;
-            failed_at = failed_at_next;
-            if (thin && --until == 0) {
+            // is everything finite, and was it all the way?
+            at[0] = x_0;
+            at[1] = x_1;
+            at[2] = x_2;
+            at[3] = energy;
+            at[4] = grad_0;
+            at[5] = grad_1;
+            at[6] = grad_2;
+
+            const M alive = ieq(failed_at, iset(-1LL));
+            const M fine = mand(all_finite(at + 0, 3), risfinite(at[3]));
+            if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
+                // somewhere on the way a chain failed, or went where its energy may not be finite: again, step by step
+                copy_all(at + 0, at + 7, 3);
+                copy_all(at + 3, at + 10, 1);
+                copy_all(at + 4, at + 11, 3);
+                x_0 = at[0];
+                x_1 = at[1];
+                x_2 = at[2];
+                energy = at[3];
+                grad_0 = at[4];
+                grad_1 = at[5];
+                grad_2 = at[6];
+                patience = patience ? 2 * patience : 64;
+                if (patience > 64 * 64) patience = 64 * 64;
+                careful = patience;
+                end = from;
+                continue;
+            }
+            const M moves = mand(alive, fine);
+            settle(at + 0, at + 7, 3, moves);
+            settle(at + 3, at + 10, 1, moves);
+            settle(at + 4, at + 11, 3, moves);
+            x_0 = at[0];
+            x_1 = at[1];
+            x_2 = at[2];
+            energy = at[3];
+            grad_0 = at[4];
+            grad_1 = at[5];
+            grad_2 = at[6];
+            failed_at = isel(mand(alive, mnot(fine)), iset(first_step + end - 1), failed_at);
+            if (careful) --careful;
+            else patience /= 2;
+            until -= end - from;
+            if (thin && until == 0) {
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 3L + 0, 3, left, x_0);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 3L + 1, 3, left, x_1);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 3L + 2, 3, left, x_2);

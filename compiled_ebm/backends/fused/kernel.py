@@ -41,12 +41,12 @@ class ChainKernel:
     """A tile program as machine code.
 
     Args:
-        lower: Makes its tile programs from the shared tensors as they are; again, if a constant is no longer what it
-            was taken for.
+        lower: Makes its tile programs from the shared tensors as they are, with the energy apart from the step where
+            that is asked for and can be; again, if a constant is no longer what it was taken for.
         real: The dtype of its lanes.
     """
 
-    def __init__(self, lower: Callable[[Sequence[Tensor]], Parts], real: torch.dtype) -> None:
+    def __init__(self, lower: Callable[[Sequence[Tensor], bool], Parts], real: torch.dtype) -> None:
         self._lower = lower
         self._real = real
         self._scratch: list[Tensor] = []
@@ -57,18 +57,23 @@ class ChainKernel:
 
     def generate(self, shared: Sequence[Tensor]) -> None:
         """Lower the traced functions and write the source; one thread at a time, as all tracing."""
-        self._parts = self._lower(shared)
-        main, energy = self._parts.main.program, self._parts.energy
-        self.kernel = emit(main, None if energy is None else energy.program)
-        statements = sum(kernel.plan.single for kernel in self._kernels())
+        statements = self._generate(self._lower(shared, True))
+        if statements > MOST_STATEMENTS and self._parts.energy is not None:
+            statements = self._generate(self._lower(shared, False))
         if statements > MOST_STATEMENTS:
             raise UnsupportedEnergyError(
                 f"energy: expected at most {MOST_STATEMENTS:,} statements outside loops in the fused backend, got "
                 f"{statements:,}, which a C++ compiler takes minutes for; use backend='inductor' or "
                 "'auto', or work on whole tensors where the energy repeats itself on small ones"
             )
-        self.cost = count(main)
-        self.live_bytes = live_bytes(main)
+        self.cost = count(self._parts.main.program)
+        self.live_bytes = live_bytes(self._parts.main.program)
+
+    def _generate(self, parts: Parts) -> int:
+        """Write the source; how many statements it has outside loops."""
+        self._parts = parts
+        self.kernel = emit(parts.main.program, None if parts.energy is None else parts.energy.program)
+        return sum(kernel.plan.single for kernel in self._kernels())
 
     def _kernels(self) -> list[Kernel]:
         """That of the step, then that of the energy if there is one."""

@@ -56,9 +56,9 @@ class Parts:
         return most if self._reach is None else min(most, (_LEEWAY * self._reach(constants[1])) ** 2)
 
 
-def step_parts(program: ChainProgram, shared: Sequence[Tensor]) -> Parts:
-    """Of the program's step."""
-    if not reads_energy(program.step.body, len(program.state_shapes)):
+def step_parts(program: ChainProgram, shared: Sequence[Tensor], apart: bool) -> Parts:
+    """Of the program's step; with the energy apart from it if that is asked for and can be."""
+    if apart and not reads_energy(program.step.body, len(program.state_shapes)):
         alone = Lowered(partial(lower_move, program, False), program.step, shared)
         energy = Lowered(partial(lower_energy, program), program.init, shared)
         if Reach(energy.program)(energy.constants(energy.captured(shared))) > 0:
@@ -66,6 +66,7 @@ def step_parts(program: ChainProgram, shared: Sequence[Tensor]) -> Parts:
     return Parts(Lowered(partial(lower_move, program, True), program.step, shared))
 
 
-def init_parts(program: ChainProgram, shared: Sequence[Tensor]) -> Parts:
-    """Of the program's first state."""
+def init_parts(program: ChainProgram, shared: Sequence[Tensor], apart: bool) -> Parts:
+    """Of the program's first state, which has the energy in it."""
+    del apart
     return Parts(Lowered(partial(lower_init, program), program.init, shared))

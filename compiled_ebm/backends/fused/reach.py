@@ -1,3 +1,6 @@
 class Reach:
-    def __init__(self, program): pass
-    def __call__(self, constants): return 1e4
+    def __init__(self, program):
+        pass
+
+    def __call__(self, constants):
+        return 1e4

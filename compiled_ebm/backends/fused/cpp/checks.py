@@ -24,7 +24,9 @@ class Check:
         self._calls_energy = calls_energy
         self._now = [step.storage.slots.get(step.index_of(n), -1) for n in self._state]
         self._is_parked = [place < 0 for place in self._now]
-        self._now = [step.storage.grow(n) if place < 0 else place for n, place in zip(self._state, self._now, strict=True)]
+        self._now = [
+            step.storage.grow(n) if place < 0 else place for n, place in zip(self._state, self._now, strict=True)
+        ]
         self._last = [step.storage.grow(n) for n in self._state]
         spread = next(n for n in step.nodes if isinstance(n, Input) and n.role is Role.SPREAD)
         self.spread = step.names[spread.first]
