@@ -126,7 +126,7 @@ def kernel_cost(
     options: dict[str, Any] = {"dtype": dtype, "compute_dtype": compute_dtype, "model_kwargs": kwargs}
     program, shared = traced(energy, transition, event_shape, n_chains=n_chains, **options)
     kernel = step_kernel(program)
-    kernel.generate(program.step.constants(shared))
+    kernel.generate(shared)
     found, tried = best_layouts(kernel, device, n_chains)
     if not found:
         raise UnsupportedEnergyError(

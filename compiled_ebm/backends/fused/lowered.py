@@ -33,6 +33,10 @@ class Lowered:
         self._folded = fold_constants(program, graph.n_constants)
         self.program = self._folded.program
 
+    def tensors(self, shared: Sequence[Tensor]) -> list[Tensor]:
+        """The user's own that the function depends on."""
+        return [*self._graph.captured, *shared]
+
     def captured(self, shared: Sequence[Tensor]) -> list[Tensor]:
         """What the function reads of captured and shared tensors, as they are now."""
         return self._graph.constants(shared)

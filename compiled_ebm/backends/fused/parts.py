@@ -42,6 +42,13 @@ class Parts:
         """The captured tensors that each program reads, as they are now."""
         return [part.captured(shared) for part in self._all]
 
+    def versions(self, shared: Sequence[Tensor]) -> object:
+        """Equal as long as no captured tensor has been written to; None where tensors do not tell."""
+        tensors = [t for part in self._all for t in part.tensors(shared)]
+        if any(t.is_inference() for t in tensors):
+            return None
+        return [(t.data_ptr(), t._version) for t in tensors]
+
     def is_stale(self, captured: Sequence[Sequence[Tensor]]) -> bool:
         """Whether the programs were made for tensors that have changed since."""
         return any(part.is_stale(own) for part, own in zip(self._all, captured, strict=True))

@@ -24,6 +24,7 @@ from compiled_ebm.backends.fused.groups import (
     is_inner_loop,
 )
 from compiled_ebm.backends.fused.names import LETTER
+from compiled_ebm.backends.fused.plan import UNROLLED, plan
 from compiled_ebm.backends.fused.program import (
     Dot,
     Ids,
@@ -52,7 +53,7 @@ class Kernel:
     Args:
         source: Python, the function ``chain_loop``.
         form: The layout that it was written for.
-        pools: What it reads of constants, literals and indices.
+        pools: What it reads of constants, literals and indices; and what the energy's function does, if there is one.
         arguments: Its arguments in order, with their Triton types.
         rounds: How often each repetition is done.
         work: About how many instructions a thread's code has.
@@ -60,25 +61,52 @@ class Kernel:
 
     source: str
     form: Form
-    pools: Pools
+    pools: tuple[Pools, ...]
     arguments: tuple[tuple[str, str], ...]
     rounds: tuple[int, ...]
     work: float = 0.0
 
 
-def emit(program: TileProgram, planned: Plan, form: Form) -> Kernel:
-    """Generate the kernel of a tile program."""
+def emit(program: TileProgram, planned: Plan, form: Form, energy: TileProgram | None = None) -> Kernel:
+    """Generate the kernel of a tile program.
+
+    Args:
+        program: What is done in every step.
+        planned: Its groups.
+        form: Its layout.
+        energy: What gives the energy where the program does not.
+    """
+    values, writer = _written(program, planned, form)
+    writer.replace(
+        [(leaf, program.outputs[k]) for k, leaf in sorted(program.leaves().items())], "the state for the next step"
+    )
+    if energy is None:
+        every = [values]
+        source, arguments = assemble(values)
+    else:
+        alike = plan(energy, straight_line=UNROLLED if planned.straight_line else 0)
+        function, writer = _written(energy, alike, form)
+        result = writer.one(int(energy.outputs[0][0]), Kind.REAL)
+        every = [values, function]
+        source, arguments = assemble(values, function, result)
+    return Kernel(
+        source,
+        form,
+        tuple(v.pools for v in every),
+        arguments,
+        tuple(n for v in every for n in v.rounds),
+        sum(v.work + len(v.out.lines) for v in every),
+    )
+
+
+def _written(program: TileProgram, planned: Plan, form: Form) -> tuple[Values, _Writer]:
+    """All groups of a program, one after the other."""
     values = Values(program, planned, form)
     writer = _Writer(values)
     writer.inputs()
     for group in planned.groups:
         writer.group(group)
-    writer.replace(
-        [(leaf, program.outputs[k]) for k, leaf in sorted(program.leaves().items())], "the state for the next step"
-    )
-    source, arguments = assemble(values)
-    work = values.work + len(values.out.lines)
-    return Kernel(source, form, values.pools, arguments, tuple(values.rounds), work)
+    return values, writer
 
 
 class _Writer:
@@ -229,7 +257,7 @@ class _Writer:
                 v.wide[o] = f"q{carry.first}"
                 continue
             for i, start in zip(carry.ids.tolist(), carry.start.tolist(), strict=True):
-                starts.append(f"q{i} = {self._one(start, carry.kind)}")
+                starts.append(f"q{i} = {self.one(start, carry.kind)}")
                 v.names[i] = f"q{i}"
         for line in starts:
             v.out(line)
@@ -253,7 +281,7 @@ class _Writer:
             for i, now in zip(result.ids.tolist(), result.carry.ids.tolist(), strict=True):
                 v.names[i] = v.names[now]
 
-    def _one(self, i: int, kind: Kind) -> str:
+    def one(self, i: int, kind: Kind) -> str:
         """An element as a variable of one number a chain, whatever it is."""
         v = self._v
         value = v.element(i)
@@ -274,7 +302,7 @@ class _Writer:
                 continue
             for e, i in enumerate(ids.tolist()):
                 target = v.names[leaf.first + e]
-                source = self._one(i, leaf.kind)
+                source = self.one(i, leaf.kind)
                 if source != target:
                     moves.append((target, source))
         v.out.note(what)

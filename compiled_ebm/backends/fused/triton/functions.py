@@ -22,6 +22,14 @@ def _reciprocal(x):
 
 
 @triton.jit
+def kept_apart(x, FAST: tl.constexpr):
+    """x, of which the compiler knows nothing."""
+    if not FAST:
+        return x
+    return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=False, pack=1)
+
+
+@triton.jit
 def to_bf16(x):
     return x.to(tl.bfloat16)
 

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from compiled_ebm.backends.base import Chains, Keep
 from compiled_ebm.backends.fused.cost import count, live_bytes
-from compiled_ebm.backends.fused.lowered import Lowered
+from compiled_ebm.backends.fused.parts import Parts
 from compiled_ebm.backends.fused.plan import UNROLLED, plan
-from compiled_ebm.backends.fused.program import TileProgram
 from compiled_ebm.backends.fused.triton import loading
 from compiled_ebm.backends.fused.triton.devices import Device
 from compiled_ebm.backends.fused.triton.emitter import Kernel, emit
@@ -34,37 +33,36 @@ class TritonKernel:
     """A tile program on a GPU.
 
     Args:
-        lower: Makes the tile program from the constants as they are; again, if it has taken one as an index.
-        n_constants: How many constants the traced function has.
+        lower: Makes its tile programs from the shared tensors as they are; again, if a constant is no longer what it
+            was taken for.
         real: The dtype of its lanes.
         precision: Of matrix products on tensor cores.
     """
 
     def __init__(
         self,
-        lower: Callable[[Sequence[Tensor]], TileProgram],
-        n_constants: int,
+        lower: Callable[[Sequence[Tensor], bool], Parts],
         real: torch.dtype,
         precision: str = "tf32x3",
     ) -> None:
         self.precision = precision
         self._lower = lower
-        self._n_constants = n_constants
         self._real = real
         self._loaded: dict[str, Any] = {}
-        self._pools: tuple[Tensor, Tensor, Tensor] | None = None
-        self._taken: list[Tensor] = []
+        self._pools: list[tuple[Tensor, Tensor, Tensor]] | None = None
+        self._limit: Tensor | None = None
+        self._versions: object = None
         self._form: Form | None = None
         self._resources: dict[tuple[Form, Device], Resources | None] = {}
 
-    def generate(self, constants: Sequence[Tensor]) -> None:
-        """Lower the traced function; one thread at a time, as all tracing."""
-        self._lowered = Lowered(self._lower, self._n_constants, constants)
-        self.program = self._lowered.program
+    def generate(self, shared: Sequence[Tensor]) -> None:
+        """Lower the traced functions; one thread at a time, as all tracing."""
+        self._parts = self._lower(shared, True)
+        self.program = self._parts.main.program
         self.plan = plan(self.program)
         self.cost = count(self.program)
         self.live_bytes = live_bytes(self.program)
-        self._pools = None
+        self._pools, self._limit = None, None
         self._resources = {}
         if self._form is not None:
             self.use(self._form)
@@ -72,7 +70,8 @@ class TritonKernel:
     def emitted(self, form: Form) -> Kernel:
         """The source in a form."""
         planned = plan(self.program, straight_line=UNROLLED) if form.unrolled else self.plan
-        return emit(self.program, planned, form)
+        energy = self._parts.energy
+        return emit(self.program, planned, form, None if energy is None else energy.program)
 
     def use(self, form: Form) -> None:
         """Take a form for the launches to come."""
@@ -112,14 +111,22 @@ class TritonKernel:
         """The generated chain loop, for readers."""
         return self.kernel.source
 
-    def refresh(self, constants: Sequence[Tensor], device: torch.device) -> None:
+    def refresh(self, shared: Sequence[Tensor], device: torch.device) -> None:
         """Take the constants as they are now, laid out as the kernel reads them."""
-        if self._lowered.is_stale(constants):
-            self.generate(constants)
-        every = self._lowered.constants(constants)
-        pools = self.kernel.pools
-        indices = self._pools[2] if self._pools is not None else pools.indices(device)
-        self._pools = pools.reals(every, self._real, device), pools.ints(every, device), indices
+        captured = self._parts.captured(shared)
+        if self._parts.is_stale(captured):
+            self.generate(shared)
+            captured = self._parts.captured(shared)
+        constants = self._parts.constants(captured)
+        before = self._pools or [None] * len(constants)
+        self._pools = [
+            (pools.reals(own, self._real, device), pools.ints(own, device), pools.indices(device) if old is None else old[2])
+            for pools, own, old in zip(self.kernel.pools, constants, before, strict=True)
+        ]
+        versions = self._parts.versions(shared)
+        if self._limit is None or versions is None or versions != self._versions:
+            self._limit = torch.full((1,), self._parts.limit(constants, self._real), dtype=self._real, device=device)
+            self._versions = versions
 
     def __call__(self, chains: Chains, first_step: int, n_steps: int, hyper: Tensor, keep: Keep | None) -> None:
         """Advance every chain in place.
@@ -133,7 +140,7 @@ class TritonKernel:
         """
         assert self._pools is not None
         form = self.form
-        kwargs = [self._flat(chains.chain_kwargs[p]) for p in self.program.chain_kwargs()]
+        kwargs = [self._flat(chains.chain_kwargs[int(n[3:])]) for n, _ in self.kernel.arguments if n.startswith("p_k")]
         thin, until, n_kept = (
             (0, 0, 0) if keep is None else (keep.thin, keep.thin - keep.phase % keep.thin, keep.x.shape[1])
         )
@@ -148,7 +155,9 @@ class TritonKernel:
             hyper,
             kept_x,
             kept_energy,
-            *self._pools,
+            *self._pools[0],
+            *([self._limit] if ("limit_at", f"*fp{self.program.real_bits}") in self.kernel.arguments else []),
+            *(tensor for pools in self._pools[1:] for tensor in pools),
         )
         grid = (chains.ids.shape[0] // form.block,)
         with np.errstate(all="ignore"):  # of the interpreter: what padding holds may be anything

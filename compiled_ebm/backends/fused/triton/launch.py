@@ -17,7 +17,7 @@ from compiled_ebm.backends.base import FEW_STEPS, Chains, Keep, round_up
 from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.fused import cache
 from compiled_ebm.backends.fused.estimate import Estimate
-from compiled_ebm.backends.fused.lower import lower_init, lower_step
+from compiled_ebm.backends.fused.parts import init_parts, step_parts
 from compiled_ebm.backends.fused.program import Dot
 from compiled_ebm.backends.fused.triton.devices import DEVICES, Device
 from compiled_ebm.backends.fused.triton.forms import candidates
@@ -46,7 +46,7 @@ _TRIAL_FORMAT = 1
 def step_kernel(program: ChainProgram) -> TritonKernel:
     """The kernel of the program's step."""
     precision = "tf32" if program.tf32 else PRECISIONS.get(program.compute_dtype, "tf32x3")
-    return TritonKernel(partial(lower_step, program), program.step.n_constants, program.carry_dtype, precision)
+    return TritonKernel(partial(step_parts, program), program.carry_dtype, precision)
 
 
 class FusedCudaLaunch:
@@ -60,7 +60,7 @@ class FusedCudaLaunch:
     def __init__(self, program: ChainProgram, form: Form | None = None) -> None:
         self._program = program
         self._kernel = step_kernel(program)
-        self._init = TritonKernel(partial(lower_init, program), program.init.n_constants, program.carry_dtype)
+        self._init = TritonKernel(partial(init_parts, program), program.carry_dtype)
         self._form = form
         self._build_seconds: float | None = None
         self._resources: Resources | None = None
@@ -97,8 +97,8 @@ class FusedCudaLaunch:
                 "positions carried in torch.float32; use dtype=torch.float64, or backend='inductor'"
             )
         with collection_paused():
-            self._kernel.generate(program.step.constants(chains.shared_kwargs))
-            self._init.generate(program.init.constants(chains.shared_kwargs))
+            self._kernel.generate(chains.shared_kwargs)
+            self._init.generate(chains.shared_kwargs)
         self._init.use(self._form or candidates(self._init.program, self._init.plan)[0])
         self._kernel.use(self._form or self._chosen(chains))
         self._build_seconds = time.perf_counter() - begin
@@ -153,7 +153,7 @@ class FusedCudaLaunch:
                 chains.shared_kwargs,
             )
             self.init(own, 0)
-            self._kernel.refresh(program.step.constants(chains.shared_kwargs), device)
+            self._kernel.refresh(chains.shared_kwargs, device)
             expected = found.seconds(self._device(), chains.ids.shape[0], 1)
             n_steps = max(1, min(_MOST_TRIAL_STEPS, int(_TRIAL_SECONDS / max(expected, 1e-9))))
             columns = [c.to(program.carry_dtype) for c in program.transition.hyper_table(0, n_steps)]
@@ -199,7 +199,7 @@ class FusedCudaLaunch:
             init_chains(self._program, chains, step)  # labels may be out of range, which the kernel would not see
             return
         with self._on_device():
-            self._init.refresh(self._program.init.constants(chains.shared_kwargs), self._program.device)
+            self._init.refresh(chains.shared_kwargs, self._program.device)
             self._init(chains, step, 1, self._no_hyper(), None)
 
     def _no_hyper(self) -> Tensor:
@@ -212,7 +212,7 @@ class FusedCudaLaunch:
     @torch.no_grad()
     def begin(self, chains: Chains) -> None:
         """Evaluate what depends on captured tensors only."""
-        self._kernel.refresh(self._program.step.constants(chains.shared_kwargs), self._program.device)
+        self._kernel.refresh(chains.shared_kwargs, self._program.device)
 
     @torch.no_grad()
     def __call__(self, chains: Chains, first_step: int, hyper: Tensor, keep: Keep | None) -> None:

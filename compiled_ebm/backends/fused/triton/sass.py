@@ -143,11 +143,13 @@ class StepLoop:
 
 
 def step_loop(code: Sequence[Instruction]) -> StepLoop:
-    """The longest loop of a kernel."""
+    """The longest loop that stands in the longest of all, which goes from check to check."""
     loops = sorted({(i.jump, i.address) for i in code if i.jump is not None and i.jump < i.address})
     if not loops:
         return StepLoop((), ())
     first, last = max(loops, key=lambda loop: loop[1] - loop[0])
+    within = [loop for loop in loops if first <= loop[0] and loop[1] < last]
+    first, last = max(within, key=lambda loop: loop[1] - loop[0], default=(first, last))
     inner = []
     for begin, end in loops:
         if first <= begin and end < last:
