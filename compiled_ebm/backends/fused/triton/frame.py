@@ -52,6 +52,7 @@ def assemble(v: Values, energy: Values | None = None, result: str = "") -> tuple
     arguments += [(name, "i64") for name in scalars]
     ids = Lines(1)
     load_block(v, ids, "id_", "ids + chain", "", "(BLOCK,)", Kind.INT)
+    body = _checked(v, of, energy) if of[Role.SPREAD] else _plain(v, of)  # first: it adds to what is done once
     lines = [
         *([] if energy is None else _energy_function(energy, result)),
         "@jit",
@@ -62,7 +63,7 @@ def assemble(v: Values, energy: Values | None = None, result: str = "") -> tuple
         "    id_low = (id_ & 0xFFFFFFFF).to(tl.uint32)",
         "    id_high = ((id_ >> 32) & 0xFFFFFFFF).to(tl.uint32)",
         *v.head.lines,
-        *(_checked(v, of, energy) if of[Role.SPREAD] else _plain(v, of)),
+        *body,
     ]
     return "\n".join(lines) + "\n", tuple(arguments)
 
