@@ -26,6 +26,8 @@ __all__ = [
     "Precision",
     "Rule",
     "dot",
+    "flushed",
+    "rounded",
     "sums",
     "wrapped",
 ]
@@ -75,8 +77,22 @@ _TINY = 1e-30
 _EXACT_INT = 2.0**53
 
 
+def rounded(bounds: Bounds, precision: Precision) -> Bounds:
+    """Of a result that is rounded once, as of a product and of the sum that it is fused into."""
+    return bounds + np.abs(bounds) * (precision.rounding * SIDES)
+
+
+def flushed(bounds: Bounds, precision: Precision) -> Bounds:
+    """Numbers that are so small may be 0, and those that should be 0 as large as that."""
+    low, high, small = bounds[0], bounds[-1], precision.small
+    low = np.where(np.abs(low) < small, np.where(low < 0, -small, 0.0), low)
+    return np.stack([low, np.where(np.abs(high) < small, np.where(high > 0, small, 0.0), high)])
+
+
 def _between(low: Bounds, high: Bounds) -> Bounds:
-    return np.stack(np.broadcast_arrays(low, high))
+    bounds = np.empty((2, *(low.shape if low.shape == high.shape else np.broadcast(low, high).shape)))
+    bounds[0], bounds[1] = low, high
+    return bounds
 
 
 def _around(a: Bounds, sides: Bounds = SIDES) -> Bounds:
@@ -430,4 +446,5 @@ def dot(left: Bounds, right: Bounds, precision: Precision) -> Bounds:
     else:
         centre, spread = known @ middle, np.abs(known) @ apart
     spread = _where(spread < precision.limit * allowed, spread) + precision.small  # no partial sum is too large either
-    return np.add(centre, spread * _MATRIX_SIDES, dtype=np.float64)
+    bounds: Bounds = np.add(centre, spread * _MATRIX_SIDES, dtype=np.float64)
+    return bounds

@@ -16,6 +16,8 @@ from compiled_ebm.backends.fused.intervals import (
     Bounds,
     Precision,
     dot,
+    flushed,
+    rounded,
     wrapped,
 )
 from compiled_ebm.backends.fused.order import Order
@@ -105,17 +107,16 @@ class Plan:
             known[0, 0, place] = given[position]
         return known
 
-    def run(self, memory: Memory, distances: Sequence[float], flushed: Callable[[Bounds], Bounds] | None) -> None:
+    def run(self, memory: Memory, distances: Sequence[float], *, flush: bool) -> None:
         """Fill the table."""
         table = memory.table
         for place in self._states:
             table[:, :, place] = np.array(distances)[:, None] * SIDES
-        sides = self._precision.rounding * SIDES
         for step in self._steps:
             bounds = step.bounds(memory)
             if step.rounds:
-                bounds = bounds + np.abs(bounds) * sides
-            table[:, :, step.place] = bounds if flushed is None else flushed(bounds)
+                bounds = rounded(bounds, self._precision)
+            table[:, :, step.place] = flushed(bounds, self._precision) if flush else bounds
 
     # -- places ------------------------------------------------------------------------------------------------------
 

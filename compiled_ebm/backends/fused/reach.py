@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compiled_ebm.backends.fused.branches import narrowed
-from compiled_ebm.backends.fused.intervals import DOUBLE, RULES, SINGLE, Bounds
+from compiled_ebm.backends.fused.intervals import DOUBLE, RULES, SINGLE, Bounds, flushed
 from compiled_ebm.backends.fused.places import Memory, Plan
 from compiled_ebm.backends.fused.program import Dot, Input, Literal, Node, Pointwise, Reduce, TileProgram
 from compiled_ebm.backends.fused.pruning import pruned
@@ -74,10 +73,10 @@ class Reach:
         assert self._plan is not None
         memory = Memory(np.empty((2, len(distances), self._plan.size)), known, given)
         small = self._precision.small
-        self._plan.run(memory, distances, None)
+        self._plan.run(memory, distances, flush=False)
         if _has_small(memory.table, small) or _has_small(known, small):
-            memory.known = _flushed(known, small)
-            self._plan.run(memory, distances, partial(_flushed, small=small))
+            memory.known = flushed(known, self._precision)
+            self._plan.run(memory, distances, flush=True)
         finite = np.abs(memory.table).max(axis=(0, 2)) < self._precision.limit
         return next((d for d, shown in zip(distances, finite.tolist(), strict=True) if shown), 0.0)
 
@@ -96,10 +95,3 @@ def _numbers(tensor: Tensor, real: torch.dtype) -> NDArray[np.float64]:
 def _has_small(bounds: Bounds, small: float) -> bool:
     sizes = np.abs(bounds)
     return bool(((sizes < small) & (sizes > 0)).any())
-
-
-def _flushed(bounds: Bounds, small: float) -> Bounds:
-    """Numbers that are so small may be 0, and those that should be 0 as large as that."""
-    low, high = bounds[0], bounds[-1]
-    low = np.where(np.abs(low) < small, np.where(low < 0, -small, 0.0), low)
-    return np.stack([low, np.where(np.abs(high) < small, np.where(high > 0, small, 0.0), high)])
