@@ -18,17 +18,16 @@ from torch import Tensor
 __all__ = [
     "ANY_INT",
     "DOUBLE",
-    "REDUCTIONS",
     "RULES",
     "SIDES",
     "SINGLE",
     "Bounds",
     "Precision",
     "Rule",
-    "dot",
+    "around",
     "flushed",
     "rounded",
-    "sums",
+    "where",
     "wrapped",
 ]
 
@@ -68,12 +67,12 @@ class Rule:
 
 SIDES = np.array([-1.0, 1.0])[:, None, None]
 """Signs of the outward direction."""
-_MATRIX_SIDES = SIDES[..., None]
 ANY_INT = 2.0**63
 """No integer is larger."""
 _LEAST_LGAMMA = -0.1215
 _TINY = 1e-30
 """Nothing smaller is divided by, nor its logarithm taken."""
+_LARGEST_QUOTIENT = 1e30
 _EXACT_INT = 2.0**53
 
 
@@ -95,7 +94,7 @@ def _between(low: Bounds, high: Bounds) -> Bounds:
     return bounds
 
 
-def _around(a: Bounds, sides: Bounds = SIDES) -> Bounds:
+def around(a: Bounds, sides: Bounds = SIDES) -> Bounds:
     """[-a, a]; nothing is known where ``a`` is NaN."""
     return a * sides
 
@@ -106,13 +105,13 @@ def _size(a: Bounds) -> Bounds:
     return size
 
 
-def _least(a: Bounds) -> Bounds:
+def _least_size(a: Bounds) -> Bounds:
     """The least absolute value."""
     least: Bounds = np.maximum(np.maximum(a[0], -a[-1]), 0.0)
     return least
 
 
-def _where(shown: NDArray[np.bool_], bounds: Bounds) -> Bounds:
+def where(shown: NDArray[np.bool_], bounds: Bounds) -> Bounds:
     return np.where(shown, bounds, np.nan)
 
 
@@ -133,15 +132,15 @@ def _mul(a: Bounds, b: Bounds) -> Bounds:
 
 
 def _square(a: Bounds, _: Bounds) -> Bounds:
-    return _between(_least(a) ** 2, _size(a) ** 2)
+    return _between(_least_size(a) ** 2, _size(a) ** 2)
 
 
 def _away_from_zero(a: Bounds) -> Bounds:
-    return _where((a[0] >= _TINY) | (a[-1] <= -_TINY), a)
+    return where((a[0] >= _TINY) | (a[-1] <= -_TINY), a)
 
 
 def _positive(a: Bounds) -> Bounds:
-    return _where(a[0] >= _TINY, a)
+    return where(a[0] >= _TINY, a)
 
 
 def _div(a: Bounds, b: Bounds) -> Bounds:
@@ -149,7 +148,7 @@ def _div(a: Bounds, b: Bounds) -> Bounds:
 
 
 def _abs(a: Bounds) -> Bounds:
-    return _between(_least(a), _size(a))
+    return _between(_least_size(a), _size(a))
 
 
 def _pow(a: Bounds, b: Bounds) -> Bounds:
@@ -159,18 +158,19 @@ def _pow(a: Bounds, b: Bounds) -> Bounds:
         return general
     power, size = b[0], _size(a)
     whole = (np.trunc(power) == power) & (power >= 0) & (power < _EXACT_INT)
-    top = size ** np.where(power >= 0, power, np.nan)
+    top = np.where(power >= 0, size**power, np.nan)
     by_size = np.where(whole, np.where(power % 2 == 0, 0.0, -top), np.where(a[0] >= 0, 0.0, np.nan))
     return np.where(a[0] >= _TINY, general, _between(by_size, top))
 
 
 def _hypot(a: Bounds, b: Bounds) -> Bounds:
-    return _between(np.hypot(_least(a), _least(b)), np.hypot(_size(a), _size(b)))
+    return _between(np.hypot(_least_size(a), _least_size(b)), np.hypot(_size(a), _size(b)))
 
 
 def _rest(a: Bounds, b: Bounds) -> Bounds:
-    """Of a division: smaller than the divisor."""
-    return _around(_size(_away_from_zero(b)) + 0.0 * _size(a))
+    """Of a division whose quotient is finite: smaller than the divisor."""
+    quotient = _size(a) / _least_size(_away_from_zero(b))
+    return around(where(quotient < _LARGEST_QUOTIENT, _size(b) + 0.0 * quotient))
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def _bounded(limit: float) -> Callable[..., Bounds]:
     """Of any finite arguments within [-limit, limit]."""
 
     def rule(*args: Bounds) -> Bounds:
-        return _around(sum((0.0 * _size(a) for a in args), np.array([[limit]])))
+        return around(sum((0.0 * _size(a) for a in args), np.array([[limit]])))
 
     return rule
 
@@ -205,11 +205,11 @@ def _near_one(function: Callable[[Bounds], Bounds]) -> Callable[[Bounds], Bounds
 
 
 def _log1p(a: Bounds) -> Bounds:
-    return np.log1p(_where(a[0] > -1 + 1e-6, a))
+    return np.log1p(where(a[0] > -1 + 1e-6, a))
 
 
 def _log1p_unit(a: Bounds) -> Bounds:
-    return np.log1p(_where((a[0] >= 0) & (a[-1] <= 1.1), a))
+    return np.log1p(where((a[0] >= 0) & (a[-1] <= 1.1), a))
 
 
 def _softplus(a: Bounds) -> Bounds:
@@ -221,7 +221,7 @@ def _sigmoid(a: Bounds) -> Bounds:
 
 
 def _cosh(a: Bounds) -> Bounds:
-    return _between(np.cosh(_least(a)), np.cosh(_size(a)))
+    return _between(np.cosh(_least_size(a)), np.cosh(_size(a)))
 
 
 def _lgamma(a: Bounds) -> Bounds:
@@ -308,7 +308,7 @@ def _at_most(a: Bounds, b: Bounds) -> Bounds:
     return bounds
 
 
-def _at_least(a: Bounds, b: Bounds) -> Bounds:
+def _at_least_size(a: Bounds, b: Bounds) -> Bounds:
     bounds: Bounds = np.maximum(a, b[0])
     return bounds
 
@@ -327,7 +327,7 @@ RULES: dict[str, Rule] = {
     "hypot": Rule(_hypot),
     "fmod": Rule(_rest),
     "remainder": Rule(_rest),
-    "copysign": Rule(lambda a, b: _around(_size(a) + 0.0 * _size(b)), rounds=False),
+    "copysign": Rule(lambda a, b: around(_size(a) + 0.0 * _size(b)), rounds=False),
     "atan2": Rule(_bounded(np.pi)),
     "sin": Rule(_bounded(1.0)),
     "cos": Rule(_bounded(1.0)),
@@ -393,58 +393,3 @@ RULES: dict[str, Rule] = {
 }
 """What is known of each pointwise operation; ``square`` is a product of an element with itself, ``at_most`` and
 ``at_least`` are the first operand where it has been compared with the second."""
-
-
-# -- reductions: of [ends, cases, rows, terms] -------------------------------------------------------------------------
-
-
-def sums(rows: Bounds, precision: Precision) -> Bounds:
-    """Sums in any order: partial sums are at most that of the sizes, which bounds the rounding too."""
-    sizes = np.abs(rows).sum(-1)
-    allowed = precision.rounding + rows.shape[-1] * precision.unit
-    return _where((sizes < precision.limit).all(0), rows.sum(-1) + sizes * (allowed * SIDES))
-
-
-def _prod(rows: Bounds, precision: Precision) -> Bounds:
-    """Products in any order: a part may be flushed to zero, whatever the whole is."""
-    sizes = np.maximum(np.abs(rows).max(0), 1.0).prod(-1)
-    allowed = precision.rounding + rows.shape[-1] * precision.unit
-    return _where(sizes < precision.limit, _around(np.abs(rows).max(0).prod(-1) * (1 + allowed)))
-
-
-REDUCTIONS: dict[str, Callable[[Bounds, Precision], Bounds]] = {
-    "sum": sums,
-    "prod": _prod,
-    "max": lambda rows, _: rows.max(-1),
-    "min": lambda rows, _: rows.min(-1),
-    "all": lambda rows, _: rows.min(-1),
-    "any": lambda rows, _: rows.max(-1),
-}
-"""What is known of each reduction, rounding included."""
-
-
-def dot(left: Bounds, right: Bounds, precision: Precision) -> Bounds:
-    """Products of matrices ``[ends, cases, m, k]`` and ``[ends, cases, k, n]``, in any order, rounding included.
-
-    A known factor may be of any width: its products with the middle and with the radius of the other are two matrix
-    products. Of two unknown factors the sizes alone are used.
-    """
-    terms = left.shape[-1]
-    allowed = precision.product + terms * precision.unit
-    if len(left) == len(right):
-        sizes = np.matmul(np.abs(left).max(0), np.abs(right).max(0))
-        return _where(sizes < precision.limit, _around(sizes * (1 + allowed), _MATRIX_SIDES))
-    other, known = (left, right[0, 0]) if len(right) == 1 else (right, left[0, 0])
-    middle, radius = 0.5 * (other[0] + other[1]), 0.5 * (other[1] - other[0])
-    apart = radius + allowed * (np.abs(middle) + radius)
-    middle, apart = middle.astype(known.dtype), apart.astype(known.dtype)
-    if len(right) == 1:
-        rows = (-1, terms)  # of all cases: one product
-        shape = (*middle.shape[:-1], known.shape[1])
-        centre = (middle.reshape(rows) @ known).reshape(shape)
-        spread = (apart.reshape(rows) @ np.abs(known)).reshape(shape)
-    else:
-        centre, spread = known @ middle, np.abs(known) @ apart
-    spread = _where(spread < precision.limit * allowed, spread) + precision.small  # no partial sum is too large either
-    bounds: Bounds = np.add(centre, spread * _MATRIX_SIDES, dtype=np.float64)
-    return bounds

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from compiled_ebm.backends.fused.intervals import (
     ANY_INT,
-    REDUCTIONS,
     RULES,
     SIDES,
     Bounds,
     Precision,
-    dot,
     flushed,
     rounded,
     wrapped,
@@ -34,6 +32,7 @@ from compiled_ebm.backends.fused.program import (
     distinct,
     is_constant,
 )
+from compiled_ebm.backends.fused.rowbounds import REDUCTIONS, dot
 
 __all__ = ["Memory", "Plan"]
 
