@@ -105,7 +105,7 @@ def _size(a: Bounds) -> Bounds:
     return size
 
 
-def _least_size(a: Bounds) -> Bounds:
+def _least(a: Bounds) -> Bounds:
     """The least absolute value."""
     least: Bounds = np.maximum(np.maximum(a[0], -a[-1]), 0.0)
     return least
@@ -132,7 +132,7 @@ def _mul(a: Bounds, b: Bounds) -> Bounds:
 
 
 def _square(a: Bounds, _: Bounds) -> Bounds:
-    return _between(_least_size(a) ** 2, _size(a) ** 2)
+    return _between(_least(a) ** 2, _size(a) ** 2)
 
 
 def _away_from_zero(a: Bounds) -> Bounds:
@@ -148,7 +148,7 @@ def _div(a: Bounds, b: Bounds) -> Bounds:
 
 
 def _abs(a: Bounds) -> Bounds:
-    return _between(_least_size(a), _size(a))
+    return _between(_least(a), _size(a))
 
 
 def _pow(a: Bounds, b: Bounds) -> Bounds:
@@ -164,12 +164,12 @@ def _pow(a: Bounds, b: Bounds) -> Bounds:
 
 
 def _hypot(a: Bounds, b: Bounds) -> Bounds:
-    return _between(np.hypot(_least_size(a), _least_size(b)), np.hypot(_size(a), _size(b)))
+    return _between(np.hypot(_least(a), _least(b)), np.hypot(_size(a), _size(b)))
 
 
 def _rest(a: Bounds, b: Bounds) -> Bounds:
     """Of a division whose quotient is finite: smaller than the divisor."""
-    quotient = _size(a) / _least_size(_away_from_zero(b))
+    quotient = _size(a) / _least(_away_from_zero(b))
     return around(where(quotient < _LARGEST_QUOTIENT, _size(b) + 0.0 * quotient))
 
 
@@ -221,7 +221,7 @@ def _sigmoid(a: Bounds) -> Bounds:
 
 
 def _cosh(a: Bounds) -> Bounds:
-    return _between(np.cosh(_least_size(a)), np.cosh(_size(a)))
+    return _between(np.cosh(_least(a)), np.cosh(_size(a)))
 
 
 def _lgamma(a: Bounds) -> Bounds:
@@ -308,7 +308,7 @@ def _at_most(a: Bounds, b: Bounds) -> Bounds:
     return bounds
 
 
-def _at_least_size(a: Bounds, b: Bounds) -> Bounds:
+def _at_least(a: Bounds, b: Bounds) -> Bounds:
     bounds: Bounds = np.maximum(a, b[0])
     return bounds
 
