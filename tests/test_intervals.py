@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import fixed, seeded, silu_mlp
+from operation_cases import GROUPS, energy_of
 from torch import Tensor, nn
 
 import compiled_ebm as ce
@@ -211,6 +212,15 @@ def test_energies_are_finite_within_their_reach(name: str) -> None:
     assert check(program, constants()) == expected
     wide = check(replace(program, real_bits=64), constants())
     assert (wide > 0) == (expected > 0) and wide >= expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_operation_is_finite_within_its_reach(group: str) -> None:
+    for operation in GROUPS[group]:
+        program, constants = program_of(energy_of([operation]), (operation.numel,))
+        check(program, constants())
+        check(replace(program, real_bits=64), constants())
 
 
 def test_a_decided_condition_leaves_the_wall_out() -> None:
