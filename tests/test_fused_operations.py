@@ -40,7 +40,7 @@ from compiled_ebm import rng
 from compiled_ebm.backends.fused import lower, plan
 from compiled_ebm.backends.fused.cpp import emitter
 from compiled_ebm.backends.fused.fold import fold_constants
-from compiled_ebm.backends.fused.lower import lower_step
+from compiled_ebm.backends.fused.lower import lower_move
 from compiled_ebm.backends.fused.program import Role
 from compiled_ebm.backends.fused.reference import interpret
 from compiled_ebm.energies.registry import BUILTIN_ENERGIES
@@ -122,10 +122,13 @@ def check_interpreter(group: str, dtype: torch.dtype) -> None:
 
 
 def interpreted(program: ChainProgram, x0: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """One step by the traced program, chain by chain, and by the interpreter of the tile program: ``[n, elements]``."""
+    """One step by the traced program, chain by chain, and by the interpreter of the tile program: ``[n, elements]``.
+
+    No chain fails, so that the quarantine that the traced program has and the other has not changes nothing.
+    """
     n, dtype = len(x0), program.carry_dtype
     constants = program.step.constants([])
-    tile = fold_constants(lower_step(program, constants), program.step.n_constants)
+    tile = fold_constants(lower_move(program, True, constants), program.step.n_constants)
     zero, uniforms = torch.tensor(0), torch.zeros(0, dtype=dtype)
     held = program.init.constants([])
     leaves = [program.init.body(row, zero, *held)[:-1] for row in x0]
@@ -136,7 +139,11 @@ def interpreted(program: ChainProgram, x0: Tensor) -> tuple[list[Tensor], list[T
     chain = {(Role.STATE, k): torch.stack(leaf) for k, leaf in enumerate(zip(*leaves, strict=True))}
     chain |= {(Role.FAILED, 0): failed, (Role.NORMALS, 0): noise}
     every = tile.constants(list(constants))
-    shared = {(Role.STEP, 0): zero, **{(Role.HYPER, k): h for k, h in enumerate(hyper)}}
+    shared = {
+        (Role.STEP, 0): zero,
+        (Role.SPREAD, 0): torch.zeros((), dtype=dtype),
+        **{(Role.HYPER, k): h for k, h in enumerate(hyper)},
+    }
     inputs = {}
     for node in tile.program.inputs():
         key = (node.role, node.position)
@@ -145,7 +152,9 @@ def interpreted(program: ChainProgram, x0: Tensor) -> tuple[list[Tensor], list[T
         else:
             inputs[key] = (every[node.position] if node.role is Role.CONSTANT else shared[key]).reshape(-1)
     stacked = [torch.stack(leaf).reshape(n, -1) for leaf in zip(*wanted, strict=True)]
-    return stacked, [leaf.T for leaf in interpret(tile.program, inputs)]
+    *leaves_after, spread = [leaf.T for leaf in interpret(tile.program, inputs)]
+    torch.testing.assert_close(spread, leaves_after[0].square().sum(1, keepdim=True))
+    return stacked, leaves_after
 
 
 SHAPES = [(), (1,), (3,), (5,), (33,), (3, 5), (2, 3, 4)]

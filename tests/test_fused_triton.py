@@ -79,7 +79,7 @@ def kernel_of(energy: Callable[..., Tensor], event: int | tuple[int, ...], **opt
     sampler = ce.build_sampler(energy, ce.Langevin(0.01), event, backend="eager", **options)
     program, _ = sampler._builds.get({}, 1)
     kernel = step_kernel(program)
-    kernel.generate(program.step.constants(()))
+    kernel.generate(())
     return kernel
 
 

@@ -158,9 +158,9 @@ class ChainKernel:
         """
         read = {p for kernel in self._kernels() for p in kernel.program.chain_kwargs()}
         kwargs = [self.flat(t) if p in read else None for p, t in enumerate(chains.chain_kwargs)]
-        held, *others = self._held
+        held, *energy_held = self._held
         arrays = _pointers([*chains.state, chains.failed_at, *held])
-        energy_arrays, kwarg_arrays = _pointers(_flat(others)), _pointers(kwargs)
+        energy_arrays, kwarg_arrays = _pointers(_flat(energy_held)), _pointers(kwargs)
         rounds = [n for kernel in self._kernels() for n in kernel.rounds]
         n_tiles = chains.ids.shape[0] // self.lanes
         table = None if hyper is None else hyper.to(self._real).contiguous()

@@ -26,7 +26,7 @@ from compiled_ebm.recorder import Recording, record
 from compiled_ebm.sourcelines import line_of_node
 from compiled_ebm.trace import ChainProgram
 
-__all__ = ["lower_energy", "lower_init", "lower_move", "lower_step"]
+__all__ = ["lower_energy", "lower_init", "lower_move"]
 
 _MOST_ELEMENTS = 4_000_000
 """Element numbers in all: beyond, lowering would take seconds, and no tile fits a cache anyway."""
@@ -35,27 +35,17 @@ _VECTOR_BYTES = 64
 """Of one element for all chains of a tile."""
 
 
-def lower_step(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgram:
-    """The tile program of ``program.step``.
-
-    Args:
-        program: The chain program.
-        constants: What the step gets of the captured tensors. Integers among them that are used as indices are taken
-            as they are now, and listed in ``frozen``.
-
-    Raises:
-        UnsupportedEnergyError: An operation that no emitter has, with the user's line.
-    """
-    return _lower(program, program.step.body, _step_roles(program), constants, input_names(program))
-
-
 def lower_move(program: ChainProgram, with_energy: bool, constants: Sequence[Tensor]) -> TileProgram:
     """The tile program of the transition alone: no chain is quarantined, all that is noticed is how far they went.
 
     Args:
         program: The chain program.
         with_energy: Whether the new energy is computed. Otherwise it stays what it was.
-        constants: As for :func:`lower_step`.
+        constants: What the step gets of the captured tensors. Integers among them that are used as indices are taken
+            as they are now, and listed in ``frozen``.
+
+    Raises:
+        UnsupportedEnergyError: An operation that no emitter has, with the user's line.
     """
     body = moves_of(program.step.body, len(program.state_shapes), with_energy)
 
@@ -92,7 +82,7 @@ def _step_roles(program: ChainProgram) -> list[tuple[Role, int]]:
 
 
 def lower_init(program: ChainProgram, constants: Sequence[Tensor]) -> TileProgram:
-    """The tile program of ``program.init``: as :func:`lower_step`, with new state leaves for old x."""
+    """The tile program of ``program.init``: new state leaves for old x."""
     return _lower(program, program.init.body, _init_roles(program), constants, {})
 
 

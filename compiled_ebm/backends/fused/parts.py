@@ -13,14 +13,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from compiled_ebm.backends.fused.bounds import Reach
 from compiled_ebm.backends.fused.lower import lower_energy, lower_init, lower_move
 from compiled_ebm.backends.fused.lowered import Lowered
-from compiled_ebm.backends.fused.reach import Reach
 from compiled_ebm.backends.fused.unguarded import reads_energy
 from compiled_ebm.trace import ChainProgram
 
 __all__ = ["Parts", "init_parts", "step_parts"]
 
+_LEAST_REACH = 300.0
+"""Chains that go beyond are slow, so few may."""
 _LEEWAY = 0.9
 """For the rounding of a sum of squares."""
 
@@ -68,7 +70,7 @@ def step_parts(program: ChainProgram, shared: Sequence[Tensor], apart: bool) -> 
     if apart and not reads_energy(program.step.body, len(program.state_shapes)):
         alone = Lowered(partial(lower_move, program, False), program.step, shared)
         energy = Lowered(partial(lower_energy, program), program.init, shared)
-        if Reach(energy.program)(energy.constants(energy.captured(shared))) > 0:
+        if Reach(energy.program)(energy.constants(energy.captured(shared))) >= _LEAST_REACH:
             return Parts(alone, energy)
     return Parts(Lowered(partial(lower_move, program, True), program.step, shared))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from compiled_ebm.backends.fused.frame import SEGMENT
 from compiled_ebm.backends.fused.names import LETTER
 from compiled_ebm.backends.fused.program import Input, Kind, Role

@@ -24,6 +24,8 @@ __all__ = ["TritonKernel"]
 
 _MOST_WORK, _MOST_UNROLLED = 1700, 5000
 """Of a thread's code: 1,800 with axes took Triton 8 s and 5,000 took it 50 s; 4,000 without loops, 4 s."""
+_AS_PRECISE = ("tf32x3", "tf32")
+"""Products with which a bound on the energy holds that was found without rounding of their operands."""
 _ANYWHERE = ("hyper", "keep_x", "keep_energy")
 """Arrays that may begin at any address: a kernel for aligned ones would be compiled beside that for others."""
 _COMMENT_LINES = re.compile(r"^ *#.*\n", re.MULTILINE)
@@ -57,7 +59,7 @@ class TritonKernel:
 
     def generate(self, shared: Sequence[Tensor]) -> None:
         """Lower the traced functions; one thread at a time, as all tracing."""
-        self._parts = self._lower(shared, True)
+        self._parts = self._lower(shared, self.precision in _AS_PRECISE)
         self.program = self._parts.main.program
         self.plan = plan(self.program)
         self.cost = count(self.program)
@@ -118,9 +120,13 @@ class TritonKernel:
             self.generate(shared)
             captured = self._parts.captured(shared)
         constants = self._parts.constants(captured)
-        before = self._pools or [None] * len(constants)
+        before = [None] * len(constants) if self._pools is None else self._pools
         self._pools = [
-            (pools.reals(own, self._real, device), pools.ints(own, device), pools.indices(device) if old is None else old[2])
+            (
+                pools.reals(own, self._real, device),
+                pools.ints(own, device),
+                pools.indices(device) if old is None else old[2],
+            )
             for pools, own, old in zip(self.kernel.pools, constants, before, strict=True)
         ]
         versions = self._parts.versions(shared)

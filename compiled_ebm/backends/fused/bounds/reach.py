@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compiled_ebm.backends.fused.branches import narrowed
-from compiled_ebm.backends.fused.intervals import DOUBLE, RULES, SINGLE, Bounds, flushed
-from compiled_ebm.backends.fused.places import Memory, Plan
+from compiled_ebm.backends.fused.bounds.branches import narrowed
+from compiled_ebm.backends.fused.bounds.intervals import DOUBLE, RULES, SINGLE, Bounds, flushed
+from compiled_ebm.backends.fused.bounds.places import Memory, Plan
 from compiled_ebm.backends.fused.program import Dot, Input, Literal, Node, Pointwise, Reduce, TileProgram
 from compiled_ebm.backends.fused.pruning import pruned
 

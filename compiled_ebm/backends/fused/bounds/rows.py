@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from compiled_ebm.backends.fused.intervals import SIDES, Bounds, Precision, around, where
+from compiled_ebm.backends.fused.bounds.intervals import SIDES, Bounds, Precision, around, where
 
 __all__ = ["REDUCTIONS", "dot"]
 

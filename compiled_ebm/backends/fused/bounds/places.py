@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compiled_ebm.backends.fused.intervals import (
+from compiled_ebm.backends.fused.bounds.intervals import (
     ANY_INT,
     RULES,
     SIDES,
@@ -18,7 +18,8 @@ from compiled_ebm.backends.fused.intervals import (
     rounded,
     wrapped,
 )
-from compiled_ebm.backends.fused.order import Order
+from compiled_ebm.backends.fused.bounds.order import Order
+from compiled_ebm.backends.fused.bounds.rows import REDUCTIONS, dot
 from compiled_ebm.backends.fused.program import (
     Dot,
     Ids,
@@ -32,7 +33,6 @@ from compiled_ebm.backends.fused.program import (
     distinct,
     is_constant,
 )
-from compiled_ebm.backends.fused.rowbounds import REDUCTIONS, dot
 
 __all__ = ["Memory", "Plan"]
 

@@ -15,8 +15,10 @@ from operation_cases import GROUPS, energy_of
 from torch import Tensor, nn
 
 import compiled_ebm as ce
-from compiled_ebm.backends.fused import intervals
-from compiled_ebm.backends.fused.intervals import DOUBLE, RULES, SINGLE, Precision, Rule
+from compiled_ebm.backends.fused.bounds import intervals
+from compiled_ebm.backends.fused.bounds.intervals import DOUBLE, RULES, SINGLE, Precision, Rule
+from compiled_ebm.backends.fused.bounds.reach import CANDIDATES, Reach
+from compiled_ebm.backends.fused.bounds.rows import REDUCTIONS, dot
 from compiled_ebm.backends.fused.lower import lower_init
 from compiled_ebm.backends.fused.lowered import Lowered
 from compiled_ebm.backends.fused.program import (
@@ -30,9 +32,7 @@ from compiled_ebm.backends.fused.program import (
     is_constant,
 )
 from compiled_ebm.backends.fused.pruning import pruned
-from compiled_ebm.backends.fused.reach import CANDIDATES, Reach
 from compiled_ebm.backends.fused.reference import OPERATIONS, interpret
-from compiled_ebm.backends.fused.rowbounds import REDUCTIONS, dot
 from compiled_ebm.energies.registry import BUILTIN_ENERGIES
 
 Energy = Callable[[Tensor], Tensor]
@@ -117,7 +117,7 @@ def program_of(energy: Energy, event: Sequence[int]) -> tuple[TileProgram, Calla
     """The tile program of the energy alone, and its constants as they are."""
     sampler = ce.build_sampler(energy, ce.Langevin(step_size=1e-3), tuple(event), backend="eager")
     chain, _ = sampler._builds.get({}, 4)
-    lowered = Lowered(functools.partial(lower_init, chain), chain.init.n_constants, chain.init.constants([]))
+    lowered = Lowered(functools.partial(lower_init, chain), chain.init, [])
     outputs = (lowered.program.outputs[1],)
     program = replace(lowered.program, outputs=outputs, nodes=tuple(pruned(lowered.program.nodes, outputs)))
     return program, lambda: lowered.constants(chain.init.constants([]))
@@ -253,13 +253,13 @@ def test_negative_control_a_wrong_rule_is_noticed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_negative_control_without_branches_networks_are_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compiled_ebm.backends.fused.reach.narrowed", lambda nodes: list(nodes))
+    monkeypatch.setattr("compiled_ebm.backends.fused.bounds.reach.narrowed", lambda nodes: list(nodes))
     program, constants = builtin_program("mlp")
     assert Reach(program)(constants()) < 1e4
 
 
 def test_negative_control_without_order_mixtures_are_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compiled_ebm.backends.fused.order.Order._has_maxima", lambda _: False)
+    monkeypatch.setattr("compiled_ebm.backends.fused.bounds.order.Order._has_maxima", lambda _: False)
     program, constants = builtin_program("mixture")
     assert Reach(program)(constants()) < 10
 
