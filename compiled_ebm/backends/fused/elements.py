@@ -204,11 +204,13 @@ class Elements:
         )
         return Value(torch.from_numpy(node.ids).reshape(shape), kind)
 
-    def matmul(self, left: Value, right: Value) -> Value:
-        """``[m, k] @ [k, n]``."""
+    def matmul(self, left: Value, right: Value, start: Value | None = None) -> Value:
+        """``[m, k] @ [k, n]``, added to ``start``: that is where a sum of few begins, each term a multiply-add."""
         (m, k), n = left.shape, right.shape[1]
+        if start is not None and (k > _SKINNY_INNER or not k):
+            return self.pointwise("add", Kind.REAL, self.matmul(left, right), start)
         if k <= _SKINNY_INNER:
-            total: Value | None = None
+            total = start
             for i in range(k):
                 term = self.pointwise("mul", Kind.REAL, left.moved(left.ids[:, i : i + 1]), right.moved(right.ids[i]))
                 total = term if total is None else self.pointwise("add", Kind.REAL, total, term)

@@ -25,12 +25,10 @@ def _mm(e: Elements, a: Operand, b: Operand) -> Value:
 
 @row(aten.addmm.default)
 def _addmm(e: Elements, bias: Operand, a: Operand, b: Operand, *, beta: float = 1, alpha: float = 1) -> Value:
-    product = _mm(e, a, b)
-    if alpha != 1:
-        product = e.pointwise("mul", Kind.REAL, product, real(e, float(alpha)))
+    left = e.pointwise("mul", Kind.REAL, real(e, a), real(e, float(alpha))) if alpha != 1 else real(e, a)
     if beta == 0:
-        return product
-    return e.pointwise("add", Kind.REAL, product, e.pointwise("mul", Kind.REAL, real(e, bias), real(e, float(beta))))
+        return e.matmul(left, real(e, b))
+    return e.matmul(left, real(e, b), e.pointwise("mul", Kind.REAL, real(e, bias), real(e, float(beta))))
 
 
 @row(aten.mv.default)

@@ -168,7 +168,7 @@ def _energy_function(v: Values, result: str) -> list[str]:
     (x,) = of[Role.STATE]
     load = Lines(1)
     for name in _names(v, x):  # or what the step has computed of x would be shared, and rounded in another way
-        load(f"{name} = kept_apart({name}, FAST)")
+        load(f"{name} = kept_apart({name})")
     for node in of[Role.CHAIN_KWARG]:
         _load(v, load, node)
     arguments = [*_names(v, x), *(_array(node) for node in of[Role.CHAIN_KWARG]), *_POOLS, "once"]
