@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from compiled_ebm.backends.fused.program import Kind
+from numpy.typing import NDArray
+
+from compiled_ebm.backends.fused.program import Kind, distinct
 
 if TYPE_CHECKING:
     from compiled_ebm.backends.fused.elements import Elements, Value
@@ -21,7 +23,7 @@ _EXP_IS_FINITE = 88.0
 def rewritten(e: Elements, op: str, args: tuple[Value, ...]) -> Value | None:
     """The same elements otherwise, or None."""
     if op == "mul":
-        return _scaled_twice(e, *args)
+        return _gathered_factors(e, *args)
     if op in ("add", "sub"):
         return _without_negation(e, op, *args)
     if op == "rsel":
@@ -52,23 +54,53 @@ def rewritten_reduction(e: Elements, op: str, rows: Value) -> Value | None:
     return None
 
 
-def _scaled_twice(e: Elements, left: Value, right: Value) -> Value | None:
-    """a (b x) = (a b) x, where a or b is a power of two, so that nothing is rounded otherwise."""
+def _gathered_factors(e: Elements, left: Value, right: Value) -> Value | None:
+    """a (b x) = (a b) x and (a x) (b y) = (a b x) y, with a and b known before the launch, one of them a number."""
     for outer, inner in ((left, right), (right, left)):
-        a = e.literal_values(outer.ids)
-        made = None if a is None else e.producer(inner)
-        if a is None or made is None or made[0] != "mul":
-            continue
-        for first, x in (made[1], made[1][::-1]):
-            b = e.literal_values(first.ids)
-            if b is None:
-                continue
-            product = a * b
-            exact = (np.abs(np.frexp(a)[0]) == 0.5) | (np.abs(np.frexp(b)[0]) == 0.5)
-            if not exact.all() or not (np.abs(product) > 1e-30).all() or not (np.abs(product) < 1e30).all():
-                return None
-            return e.pointwise("mul", Kind.REAL, e.literal(torch.from_numpy(product).reshape(inner.shape)), x)
-    return None
+        scaled = _scaled(e, inner)
+        if scaled is not None and e.is_constant(outer):
+            both = _product(e, outer, scaled[0])
+            return None if both is None else e.pointwise("mul", Kind.REAL, both, scaled[1])
+    first, second = _scaled(e, left), _scaled(e, right)
+    both = None if first is None or second is None else _product(e, first[0], second[0])
+    if first is None or second is None or both is None:
+        return None
+    few, many = sorted((first[1], second[1]), key=lambda x: distinct(x.ids.numpy()).size)
+    return e.pointwise("mul", Kind.REAL, e.pointwise("mul", Kind.REAL, both, few), many)
+
+
+def _scaled(e: Elements, value: Value) -> tuple[Value, Value] | None:
+    """(a, x) where the value is a x or, with a = -1, -x, and not known before the launch."""
+    made = e.producer(value)
+    if made is None or made[0] not in ("mul", "neg") or e.is_constant(value):
+        return None
+    if made[0] == "neg":
+        return e.literal(torch.full(value.shape, -1.0, dtype=torch.float64)), made[1][0]
+    return next(((a, x) for a, x in (made[1], made[1][::-1]) if e.is_constant(a)), None)
+
+
+def _product(e: Elements, left: Value, right: Value) -> Value | None:
+    """Of two known factors, one of them a number that is neither large nor small; no more of them than there were."""
+    a, b = e.literal_values(left.ids), e.literal_values(right.ids)
+    if a is not None and b is not None:
+        product = a * b
+        exact = (np.abs(np.frexp(a)[0]) == 0.5) | (np.abs(np.frexp(b)[0]) == 0.5)
+        sane = (np.abs(product) > 1e-30) & (np.abs(product) < 1e30)
+        if not (sane & (exact | (_is_plain(a) & _is_plain(b)))).all():
+            return None
+        return e.literal(torch.from_numpy(product).reshape(left.shape))
+    number = a if a is not None else b
+    if number is None or not _is_plain(number).all():
+        return None
+    pairs = np.stack([left.ids.reshape(-1).numpy(), right.ids.reshape(-1).numpy()])
+    if len(set(map(tuple, pairs.T.tolist()))) > max(distinct(ids).size for ids in pairs):
+        return None
+    return e.pointwise("mul", Kind.REAL, left, right)
+
+
+def _is_plain(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where a product with something takes it neither out of the range of reals nor near its end."""
+    return (np.abs(numbers) > 1e-4) & (np.abs(numbers) < 1e4)
 
 
 def _without_negation(e: Elements, op: str, left: Value, right: Value) -> Value | None:
