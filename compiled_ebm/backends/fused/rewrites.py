@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-
 from numpy.typing import NDArray
 
 from compiled_ebm.backends.fused.program import Kind, distinct

@@ -113,6 +113,8 @@ class _Writer:
     def __init__(self, values: Values) -> None:
         self._v = values
         self._needed = _find_needed(values)
+        self._undrawn: dict[int, tuple[Input, int]] = {}
+        """By the element of noise, the node and where in it the block begins."""
 
     # -- what comes from outside -------------------------------------------------------------------------------------
 
@@ -129,14 +131,22 @@ class _Writer:
             else:
                 for e in range(node.size):
                     v.names[node.first + e] = f"{letter}_{e}"
-            if drawn and not v.plan.wide[o]:
-                self._draw_elements(node, letter)
+            for block in range(0, node.size, 4) if drawn and not v.plan.wide[o] else ():
+                if v.plan.straight_line:  # when it is needed, so that little noise waits for its use
+                    self._undrawn |= {node.first + e: (node, block) for e in range(block, min(block + 4, node.size))}
+                else:
+                    self._draw_block(node, block)
 
-    def _draw_elements(self, node: Input, letter: str) -> None:
-        v = self._v
-        for block in range(0, node.size, 4):
-            drawn = [f"{letter}_{e}" if e < node.size else "_" for e in range(block, block + 4)]
-            v.out(f"{', '.join(drawn)} = {_noise(node, str(block // 4), 'id_low', 'id_high')}")
+    def _draw_block(self, node: Input, block: int) -> None:
+        letter = f"{LETTER[node.role]}{node.position}"
+        drawn = [f"{letter}_{e}" if e < node.size else "_" for e in range(block, block + 4)]
+        self._v.out(f"{', '.join(drawn)} = {_noise(node, str(block // 4), 'id_low', 'id_high')}")
+        for e in range(block, block + 4):
+            self._undrawn.pop(node.first + e, None)
+
+    def _draw_rest(self) -> None:
+        while self._undrawn:
+            self._draw_block(*next(iter(self._undrawn.values())))
 
     # -- groups ------------------------------------------------------------------------------------------------------
 
@@ -194,6 +204,9 @@ class _Writer:
             if missing:
                 stack += reversed(missing)
                 continue
+            for x in operands:
+                if x in self._undrawn:
+                    self._draw_block(*self._undrawn[x])
             v.out.note(node.origin)
             if not terms:
                 expression = EXPRESSIONS[node.op].format(*v.operands(operands))  # type: ignore[attr-defined]
@@ -249,6 +262,7 @@ class _Writer:
 
     def _opening(self, group: Opening) -> None:
         v = self._v
+        self._draw_rest()
         starts: list[str] = []
         for carry in group.carries:
             o = int(v.owner[carry.first])
@@ -294,6 +308,7 @@ class _Writer:
     def replace(self, pairs: list[tuple[Node, Ids]], what: str) -> None:
         """New values take the place of old ones, all at once."""
         v = self._v
+        self._draw_rest()
         moves: list[tuple[str, str]] = []
         for leaf, ids in pairs:
             o = int(v.owner[leaf.first])
