@@ -26,7 +26,7 @@ def listed(*code: tuple[str, int, int | None, int]) -> str:
 
 
 LISTING = listed(
-    ("MOV R1, c[0x0][0x28]", 2, None, 0),
+    ("MOV R1, c[0x0][0x28]", 2, None, 0),  # 0x00: the loop over checks begins
     ("LDG.E.64 R4, desc[UR4][R2.64]", 4, 0, 0),  # 0x10: the loop over steps begins
     ("MUFU.EX2 R6, R5", 1, 1, 0b000001),
     ("@!P0 FADD R7, R6, R4", 5, None, 0b000010),
@@ -35,18 +35,19 @@ LISTING = listed(
     ("@P2 BRA 0x40", 2, None, 0),
     ("STL [R1], R7", 1, None, 0),
     ("@P1 BRA 0x10", 6, None, 0),
-    ("@P3 BRA 0xb0", 6, None, 0),  # forward: no loop
+    ("@P3 BRA 0xa0", 6, None, 0),  # forward: no loop
+    ("@P4 BRA 0x0", 5, None, 0),
     ("EXIT", 5, None, 0),
-    ("BRA 0xb0", 0, None, 0),
+    ("BRA 0xc0", 0, None, 0),
 )
 
 
 def test_a_listing_is_read() -> None:
     code = parse(LISTING)
-    assert [i.opcode for i in code] == "MOV LDG MUFU FADD IADD3 ISETP BRA STL BRA BRA EXIT BRA".split()
+    assert [i.opcode for i in code] == "MOV LDG MUFU FADD IADD3 ISETP BRA STL BRA BRA BRA EXIT BRA".split()
     assert code[1] == Instruction(0x10, "LDG", None, 4, 0, 0, ("R4", "desc[UR4][R2.64]"))
     assert (code[2].sets, code[2].awaits, code[3].awaits) == (1, 1, 2)
-    assert [i.jump for i in code if i.opcode == "BRA"] == [0x40, 0x10, 0xB0, 0xB0]
+    assert [i.jump for i in code if i.opcode == "BRA"] == [0x40, 0x10, 0xA0, 0x0, 0xC0]
     assert code[-1].stall == 1  # an instruction takes a cycle
     assert parse("no code at all\n") == []
 

@@ -62,7 +62,7 @@ static __attribute__((noinline)) R energy_of(
 }
 
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept; then the rounds of each repetition. limit: of the spread, within which energies are finite
+// chains whose draws are kept; then the rounds of each repetition. Below the limit of the spread energies are finite.
 extern "C" __attribute__((visibility("default"))) void chain_loop(
     const long long* numbers, void* const* arrays, void* const* kwargs, void* const* energy_arrays, const real* limit,
     const long long* ids, long long* next, const real* hyper, real* keep_x, real* keep_energy, void* scratch) {
@@ -115,7 +115,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                     normals8(keys, words, 2 * (uint32_t)b | normals_stream, step, z);
                     for (long j = 0; j < 8; ++j) at[274 + 8 * b + j] = z[j];
                 }
-                R e1672 = rset(0);
+                R e1801 = rset(0);
                 for (long i = 0; i < 128; ++i) {
                     // the transition's own: x = state.x - hyper.step_size * grad + hyper.noise_std * noise.normals
                     const R v389 = step_size * at[137 + i];
@@ -126,16 +126,15 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                     // test_fused.py, in double_well: return (x.square() - 1).square().sum(-1)
                     const R v901 = v773 * v773;
                     const R v1030 = v901 - rset((real)1.0);
-                    const R v1288 = v1030 * rset((real)2.0);
-                    const R v1416 = v773 * rset((real)2.0);
-                    const R v1544 = v1288 * v1416;
-                    at[137 + i] = v1544;
-                    e1672 = e1672 + v901;
+                    const R v1545 = rset((real)4.0) * v1030;
+                    const R v1673 = v1545 * v773;
+                    at[137 + i] = v1673;
+                    e1801 = e1801 + v901;
                 }
                 // the sampler's own: how far the chain has gone since the last check
-                const R e1674 = spread + e1672;
+                const R e1803 = spread + e1801;
                 // the state for the next step
-                const R spread_next = e1674;
+                const R spread_next = e1803;
                 spread = spread_next;
             }
             // is everything finite, and was it all the way?

@@ -44,7 +44,7 @@ template <class V> ONCE void copy_all(V* to, const V* from, long n) {
 }
 
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept; then the rounds of each repetition. limit: of the spread, within which energies are finite
+// chains whose draws are kept; then the rounds of each repetition. Below the limit of the spread energies are finite.
 extern "C" __attribute__((visibility("default"))) void chain_loop(
     const long long* numbers, void* const* arrays, void* const* kwargs, void* const* energy_arrays, const real* limit,
     const long long* ids, long long* next, const real* hyper, real* keep_x, real* keep_energy, void* scratch) {
@@ -112,15 +112,15 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 uniforms4(keys, words, 0u | uniforms_stream, step, ub0);
                 const R uniforms = ub0[0];
                 // loop_transitions.py, in step: accept = noise.uniforms[0].log() < before - (energy + 0.5 * p.square().sum())
-                const R e83 = r_log(uniforms);
+                const R e87 = r_log(uniforms);
                 // loop_transitions.py, in step: before = state.energy + 0.5 * noise.normals.square().sum()
-                const R e76 = normals_0 * normals_0;
-                const R e77 = normals_1 * normals_1;
-                const R e79 = e76 + e77;
-                const R e78 = normals_2 * normals_2;
-                const R e80 = e79 + e78;
-                const R e81 = e80 * rset((real)0.5);
-                const R e82 = energy + e81;
+                const R e80 = normals_0 * normals_0;
+                const R e81 = normals_1 * normals_1;
+                const R e83 = e80 + e81;
+                const R e82 = normals_2 * normals_2;
+                const R e84 = e83 + e82;
+                const R e85 = e84 * rset((real)0.5);
+                const R e86 = energy + e85;
                 // loop_transitions.py, in move: p = p - 0.5 * eta * grad
                 const R e15 = step_size * rset((real)0.5);
                 R q16 = x_0;
@@ -143,12 +143,11 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                     // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
                     const R e38 = e35 * e35;
                     const R e42 = e38 - rset((real)1.0);
-                    const R e51 = e42 * rset((real)2.0);
-                    const R e54 = e35 * rset((real)2.0);
-                    const R e57 = e51 * e54;
+                    const R e58 = rset((real)4.0) * e42;
+                    const R e61 = e58 * e35;
                     // loop_transitions.py, in move: return x, p - 0.5 * eta * grad, energy, grad
-                    const R e60 = e15 * e57;
-                    const R e63 = e29 - e60;
+                    const R e64 = e15 * e61;
+                    const R e67 = e29 - e64;
                     // loop_transitions.py, in move: p = p - 0.5 * eta * grad
                     const R e27 = e15 * q24;
                     const R e30 = q20 - e27;
@@ -158,12 +157,11 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                     // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
                     const R e39 = e36 * e36;
                     const R e43 = e39 - rset((real)1.0);
-                    const R e52 = e43 * rset((real)2.0);
-                    const R e55 = e36 * rset((real)2.0);
-                    const R e58 = e52 * e55;
+                    const R e59 = rset((real)4.0) * e43;
+                    const R e62 = e59 * e36;
                     // loop_transitions.py, in move: return x, p - 0.5 * eta * grad, energy, grad
-                    const R e61 = e15 * e58;
-                    const R e64 = e30 - e61;
+                    const R e65 = e15 * e62;
+                    const R e68 = e30 - e65;
                     // loop_transitions.py, in move: p = p - 0.5 * eta * grad
                     const R e28 = e15 * q25;
                     const R e31 = q21 - e28;
@@ -173,12 +171,11 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                     // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
                     const R e40 = e37 * e37;
                     const R e44 = e40 - rset((real)1.0);
-                    const R e53 = e44 * rset((real)2.0);
-                    const R e56 = e37 * rset((real)2.0);
-                    const R e59 = e53 * e56;
+                    const R e60 = rset((real)4.0) * e44;
+                    const R e63 = e60 * e37;
                     // loop_transitions.py, in move: return x, p - 0.5 * eta * grad, energy, grad
-                    const R e62 = e15 * e59;
-                    const R e65 = e31 - e62;
+                    const R e66 = e15 * e63;
+                    const R e69 = e31 - e66;
                     // test_repetition.py, in double_well: return (x.square() - 1).square().sum(-1)
                     const R e45 = e42 * e42;
                     const R e46 = e43 * e43;
@@ -189,13 +186,13 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                     const R n_q16 = e35;
                     const R n_q17 = e36;
                     const R n_q18 = e37;
-                    const R n_q19 = e63;
-                    const R n_q20 = e64;
-                    const R n_q21 = e65;
+                    const R n_q19 = e67;
+                    const R n_q20 = e68;
+                    const R n_q21 = e69;
                     const R n_q22 = e49;
-                    const R n_q23 = e57;
-                    const R n_q24 = e58;
-                    const R n_q25 = e59;
+                    const R n_q23 = e61;
+                    const R n_q24 = e62;
+                    const R n_q25 = e63;
                     q16 = n_q16;
                     q17 = n_q17;
                     q18 = n_q18;
@@ -208,48 +205,48 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                     q25 = n_q25;
                 }
                 // loop_transitions.py, in step: accept = noise.uniforms[0].log() < before - (energy + 0.5 * p.square().sum())
-                const R e84 = q19 * q19;
-                const R e85 = q20 * q20;
-                const R e87 = e84 + e85;
-                const R e86 = q21 * q21;
-                const R e88 = e87 + e86;
-                const R e89 = e88 * rset((real)0.5);
-                const R e90 = q22 + e89;
-                const R e91 = e82 - e90;
-                const M e92 = rlt(e83, e91);
+                const R e88 = q19 * q19;
+                const R e89 = q20 * q20;
+                const R e91 = e88 + e89;
+                const R e90 = q21 * q21;
+                const R e92 = e91 + e90;
+                const R e93 = e92 * rset((real)0.5);
+                const R e94 = q22 + e93;
+                const R e95 = e86 - e94;
+                const M e96 = rlt(e87, e95);
                 // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-                const R e93 = rsel(e92, q16, x_0);
+                const R e97 = rsel(e96, q16, x_0);
                 // the sampler's own: how far the chain has gone since the last check
-                const R e100 = e93 * e93;
+                const R e104 = e97 * e97;
                 // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-                const R e94 = rsel(e92, q17, x_1);
+                const R e98 = rsel(e96, q17, x_1);
                 // the sampler's own: how far the chain has gone since the last check
-                const R e101 = e94 * e94;
-                const R e103 = e100 + e101;
+                const R e105 = e98 * e98;
+                const R e107 = e104 + e105;
                 // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-                const R e95 = rsel(e92, q18, x_2);
+                const R e99 = rsel(e96, q18, x_2);
                 // the sampler's own: how far the chain has gone since the last check
-                const R e102 = e95 * e95;
-                const R e104 = e103 + e102;
+                const R e106 = e99 * e99;
+                const R e108 = e107 + e106;
                 // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-                const R e96 = rsel(e92, q22, energy);
+                const R e100 = rsel(e96, q22, energy);
                 // the sampler's own: how far the chain has gone since the last check
-                const R e106 = e96 * rset((real)0.0);
-                const R e107 = e104 + e106;
-                const R e109 = spread + e107;
+                const R e110 = e100 * rset((real)0.0);
+                const R e111 = e108 + e110;
+                const R e113 = spread + e111;
                 // loop_transitions.py, in <genexpr>: return GradientState(*(torch.where(accept, a, b) for a, b in new)), None
-                const R e97 = rsel(e92, q23, grad_0);
-                const R e98 = rsel(e92, q24, grad_1);
-                const R e99 = rsel(e92, q25, grad_2);
+                const R e101 = rsel(e96, q23, grad_0);
+                const R e102 = rsel(e96, q24, grad_1);
+                const R e103 = rsel(e96, q25, grad_2);
                 // the state for the next step
-                const R x_0_next = e93;
-                const R x_1_next = e94;
-                const R x_2_next = e95;
-                const R energy_next = e96;
-                const R grad_0_next = e97;
-                const R grad_1_next = e98;
-                const R grad_2_next = e99;
-                const R spread_next = e109;
+                const R x_0_next = e97;
+                const R x_1_next = e98;
+                const R x_2_next = e99;
+                const R energy_next = e100;
+                const R grad_0_next = e101;
+                const R grad_1_next = e102;
+                const R grad_2_next = e103;
+                const R spread_next = e113;
                 x_0 = x_0_next;
                 x_1 = x_1_next;
                 x_2 = x_2_next;

@@ -297,7 +297,7 @@ static __attribute__((noinline)) R energy_of(
 }
 
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept; then the rounds of each repetition. limit: of the spread, within which energies are finite
+// chains whose draws are kept; then the rounds of each repetition. Below the limit of the spread energies are finite.
 extern "C" __attribute__((visibility("default"))) void chain_loop(
     const long long* numbers, void* const* arrays, void* const* kwargs, void* const* energy_arrays, const real* limit,
     const long long* ids, long long* next, const real* hyper, real* keep_x, real* keep_energy, void* scratch) {

@@ -81,7 +81,7 @@ static __attribute__((noinline)) R energy_of(
 }
 
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept; then the rounds of each repetition. limit: of the spread, within which energies are finite
+// chains whose draws are kept; then the rounds of each repetition. Below the limit of the spread energies are finite.
 extern "C" __attribute__((visibility("default"))) void chain_loop(
     const long long* numbers, void* const* arrays, void* const* kwargs, void* const* energy_arrays, const real* limit,
     const long long* ids, long long* next, const real* hyper, real* keep_x, real* keep_energy, void* scratch) {
@@ -155,82 +155,82 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 const R e25 = noise_std * normals_0;
                 const R e29 = e21 + e25;
                 // the sampler's own: how far the chain has gone since the last check
-                const R e87 = e29 * e29;
+                const R e93 = e29 * e29;
                 // the transition's own: x = state.x - hyper.step_size * grad + hyper.noise_std * noise.normals
                 const R e18 = step_size * grad_1;
                 const R e22 = x_1 - e18;
                 const R e26 = noise_std * normals_1;
                 const R e30 = e22 + e26;
                 // the sampler's own: how far the chain has gone since the last check
-                const R e88 = e30 * e30;
-                const R e91 = e87 + e88;
+                const R e94 = e30 * e30;
+                const R e97 = e93 + e94;
                 // the transition's own: x = state.x - hyper.step_size * grad + hyper.noise_std * noise.normals
                 const R e19 = step_size * grad_2;
                 const R e23 = x_2 - e19;
                 const R e27 = noise_std * normals_2;
                 const R e31 = e23 + e27;
                 // the sampler's own: how far the chain has gone since the last check
-                const R e89 = e31 * e31;
-                const R e92 = e91 + e89;
+                const R e95 = e31 * e31;
+                const R e98 = e97 + e95;
                 // the transition's own: x = state.x - hyper.step_size * grad + hyper.noise_std * noise.normals
                 const R e20 = step_size * grad_3;
                 const R e24 = x_3 - e20;
                 const R e28 = noise_std * normals_3;
                 const R e32 = e24 + e28;
                 // the sampler's own: how far the chain has gone since the last check
-                const R e90 = e32 * e32;
-                const R e93 = e92 + e90;
-                const R e95 = spread + e93;
+                const R e96 = e32 * e32;
+                const R e99 = e98 + e96;
+                const R e101 = spread + e99;
                 // test_fused.py, in valley: return (100.0 * (x[:, 1:] - x[:, :-1].square()).square() + (1 - x[:, :-1]).square()).sum(-1)
                 const R e48 = rset((real)1.0) - e30;
                 const R e60 = e48 * rset((real)2.0);
                 const R e63 = r_neg(e60);
                 const R e34 = e30 * e30;
                 const R e37 = e31 - e34;
-                const R e71 = rset((real)200.0) * e37;
-                const R e74 = r_neg(e71);
-                const R e77 = e30 * rset((real)2.0);
-                const R e80 = e74 * e77;
+                const R e83 = rset((real)-400.0) * e37;
+                const R e86 = e83 * e30;
                 // autograd's own: the sum of a gradient's parts
-                const R e83 = e63 + e80;
+                const R e89 = e63 + e86;
                 // test_fused.py, in valley: return (100.0 * (x[:, 1:] - x[:, :-1].square()).square() + (1 - x[:, :-1]).square()).sum(-1)
                 const R e33 = e29 * e29;
                 const R e36 = e30 - e33;
                 const R e70 = rset((real)200.0) * e36;
                 // autograd's own: the sum of a gradient's parts
-                const R e85 = e83 + e70;
+                const R e91 = e89 + e70;
                 // test_fused.py, in valley: return (100.0 * (x[:, 1:] - x[:, :-1].square()).square() + (1 - x[:, :-1]).square()).sum(-1)
                 const R e49 = rset((real)1.0) - e31;
                 const R e61 = e49 * rset((real)2.0);
                 const R e64 = r_neg(e61);
                 const R e35 = e31 * e31;
                 const R e38 = e32 - e35;
-                const R e72 = rset((real)200.0) * e38;
-                const R e75 = r_neg(e72);
-                const R e78 = e31 * rset((real)2.0);
-                const R e81 = e75 * e78;
+                const R e84 = rset((real)-400.0) * e38;
+                const R e87 = e84 * e31;
                 // autograd's own: the sum of a gradient's parts
-                const R e84 = e64 + e81;
-                const R e86 = e84 + e71;
+                const R e90 = e64 + e87;
+                // test_fused.py, in valley: return (100.0 * (x[:, 1:] - x[:, :-1].square()).square() + (1 - x[:, :-1]).square()).sum(-1)
+                const R e71 = rset((real)200.0) * e37;
+                // autograd's own: the sum of a gradient's parts
+                const R e92 = e90 + e71;
                 // test_fused.py, in valley: return (100.0 * (x[:, 1:] - x[:, :-1].square()).square() + (1 - x[:, :-1]).square()).sum(-1)
                 const R e47 = rset((real)1.0) - e29;
                 const R e59 = e47 * rset((real)2.0);
                 const R e62 = r_neg(e59);
-                const R e73 = r_neg(e70);
-                const R e76 = e29 * rset((real)2.0);
-                const R e79 = e73 * e76;
+                const R e82 = rset((real)-400.0) * e36;
+                const R e85 = e82 * e29;
                 // autograd's own: the sum of a gradient's parts
-                const R e82 = e62 + e79;
+                const R e88 = e62 + e85;
+                // test_fused.py, in valley: return (100.0 * (x[:, 1:] - x[:, :-1].square()).square() + (1 - x[:, :-1]).square()).sum(-1)
+                const R e72 = rset((real)200.0) * e38;
                 // the state for the next step
                 const R x_0_next = e29;
                 const R x_1_next = e30;
                 const R x_2_next = e31;
                 const R x_3_next = e32;
-                const R grad_0_next = e82;
-                const R grad_1_next = e85;
-                const R grad_2_next = e86;
+                const R grad_0_next = e88;
+                const R grad_1_next = e91;
+                const R grad_2_next = e92;
                 const R grad_3_next = e72;
-                const R spread_next = e95;
+                const R spread_next = e101;
                 x_0 = x_0_next;
                 x_1 = x_1_next;
                 x_2 = x_2_next;

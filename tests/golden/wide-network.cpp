@@ -42,102 +42,9 @@ ONCE void give_int(long long* p, long stride, I v) {
 template <class V> ONCE void copy_all(V* to, const V* from, long n) {
     for (long i = 0; i < n; ++i) to[i] = from[i];
 }
-// The energy of a tile's chains at x.
-static __attribute__((noinline)) R energy_of(
-    const long long* numbers, void* const* arrays, void* const* kwargs, const long long tile, const R* x,
-    R* const __restrict at) {
-
-    I* const __restrict iat = (I*)(at + 158);
-    (void)iat; (void)numbers; (void)arrays; (void)kwargs; (void)tile; (void)x;
-    const real* const constant_0 = (const real*)arrays[0];
-    const real* const constant_1 = (const real*)arrays[1];
-    const real* const constant_2 = (const real*)arrays[2];
-    const real* const constant_5 = (const real*)arrays[3];
-    const real* const constant_3_packed = (const real*)arrays[4];
-    const real* const constant_4_packed = (const real*)arrays[5];
-    const R input_0_0 = x[0];
-    const R input_0_1 = x[1];
-    const R input_0_2 = x[2];
-    const R input_0_3 = x[3];
-    const R input_0_4 = x[4];
-    const R input_0_5 = x[5];
-    const R input_0_6 = x[6];
-    const R input_0_7 = x[7];
-    const R input_0_8 = x[8];
-    const R input_0_9 = x[9];
-    const R input_0_10 = x[10];
-    const R input_0_11 = x[11];
-    at[146] = input_0_0;
-    at[147] = input_0_1;
-    at[148] = input_0_2;
-    at[149] = input_0_3;
-    at[150] = input_0_4;
-    at[151] = input_0_5;
-    at[152] = input_0_6;
-    at[153] = input_0_7;
-    at[154] = input_0_8;
-    at[155] = input_0_9;
-    at[156] = input_0_10;
-    at[157] = input_0_11;
-    // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
-    for (long b = 0; b < 4; ++b) {
-        R sum[10];
-        for (int j = 0; j < 10; ++j) sum[j] = rset(0);
-        const real* w = constant_3_packed + b * 120;
-        for (long k = 0; k < 12; ++k) {
-            const R h = at[146 + k];
-            LANES_UNROLL
-            for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
-        }
-        LANES_UNROLL
-        for (int j = 0; j < 10; ++j) at[0 + (10 * b + j)] = sum[j];
-    }
-    for (long i = 0; i < 40; ++i) {
-        // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
-        const R v2255 = at[i] + rset(constant_0[i]);
-        const R v2295 = r_tanh(v2255);
-        at[i] = v2295;
-    }
-    for (long b = 0; b < 4; ++b) {
-        R sum[10];
-        for (int j = 0; j < 10; ++j) sum[j] = rset(0);
-        const real* w = constant_4_packed + b * 400;
-        for (long k = 0; k < 40; ++k) {
-            const R h = at[k];
-            LANES_UNROLL
-            for (int j = 0; j < 10; ++j) sum[j] += h * rset(w[k * 10 + j]);
-        }
-        LANES_UNROLL
-        for (int j = 0; j < 10; ++j) at[73 + (10 * b + j)] = sum[j];
-    }
-    R e2495 = rset(0);
-    for (long i = 0; i < 40; ++i) {
-        // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
-        const R v2375 = at[73 + i] + rset(constant_1[i]);
-        const R v2415 = r_tanh(v2375);
-        const R v2455 = v2415 * rset(constant_5[i]);
-        e2495 = e2495 + v2455;
-    }
-    const R e2496 = e2495 + rset(constant_2[0]);
-    const R e2497 = input_0_0 * input_0_0;
-    const R e2498 = input_0_1 * input_0_1;
-    const R e2499 = input_0_2 * input_0_2;
-    const R e2500 = input_0_3 * input_0_3;
-    const R e2501 = input_0_4 * input_0_4;
-    const R e2502 = input_0_5 * input_0_5;
-    const R e2503 = input_0_6 * input_0_6;
-    const R e2504 = input_0_7 * input_0_7;
-    const R e2505 = input_0_8 * input_0_8;
-    const R e2506 = input_0_9 * input_0_9;
-    const R e2507 = input_0_10 * input_0_10;
-    const R e2508 = input_0_11 * input_0_11;
-    const R e2509 = ((((((((((e2497 + e2498) + e2499) + e2500) + e2501) + e2502) + e2503) + e2504) + e2505) + e2506) + e2507) + e2508;
-    const R e2510 = e2496 + e2509;
-    return e2510;
-}
 
 // numbers: seed, first_step, n_steps, n_hyper, n_tiles, thin (0: keep nothing), steps until the next kept draw,
-// chains whose draws are kept; then the rounds of each repetition. limit: of the spread, within which energies are finite
+// chains whose draws are kept; then the rounds of each repetition. Below the limit of the spread energies are finite.
 extern "C" __attribute__((visibility("default"))) void chain_loop(
     const long long* numbers, void* const* arrays, void* const* kwargs, void* const* energy_arrays, const real* limit,
     const long long* ids, long long* next, const real* hyper, real* keep_x, real* keep_energy, void* scratch) {
@@ -155,11 +62,12 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
     long long* const failed_at_array = (long long*)arrays[3];
     const real* const WIDE_0_bias = (const real*)arrays[4];
     const real* const WIDE_2_bias = (const real*)arrays[5];
-    const real* const WIDE_4_weight_t = (const real*)arrays[6];
-    const real* const WIDE_0_weight_t_packed = (const real*)arrays[7];
-    const real* const WIDE_2_weight_t_packed = (const real*)arrays[8];
-    const real* const WIDE_2_weight_t_packed_v2 = (const real*)arrays[9];
-    const real* const WIDE_0_weight_t_packed_v2 = (const real*)arrays[10];
+    const real* const WIDE_4_bias = (const real*)arrays[6];
+    const real* const WIDE_4_weight_t = (const real*)arrays[7];
+    const real* const WIDE_0_weight_t_packed = (const real*)arrays[8];
+    const real* const WIDE_2_weight_t_packed = (const real*)arrays[9];
+    const real* const WIDE_2_weight_t_packed_v2 = (const real*)arrays[10];
+    const real* const WIDE_0_weight_t_packed_v2 = (const real*)arrays[11];
     for (;;) {
         const long long tile = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
         if (tile >= n_tiles) return;
@@ -343,9 +251,6 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 const R e2597 = e2287 * rset((real)2.0);
                 const R e2598 = e2288 * rset((real)2.0);
                 const R e2599 = e2289 * rset((real)2.0);
-                // the sampler's own: how far the chain has gone since the last check
-                const R e2905 = spread + e2585;
-                // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
                 for (long b = 0; b < 4; ++b) {
                     R sum[10];
                     for (int j = 0; j < 10; ++j) sum[j] = rset(0);
@@ -379,15 +284,25 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                     LANES_UNROLL
                     for (int j = 0; j < 10; ++j) at[146 + (10 * b + j)] = sum[j];
                 }
+                R e2571 = rset(0);
                 for (long i = 0; i < 40; ++i) {
                     // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
                     const R v2451 = at[146 + i] + rset(WIDE_2_bias[i]);
                     const R v2491 = r_tanh(v2451);
+                    const R v2531 = v2491 * rset(WIDE_4_weight_t[i]);
                     const R v2600 = v2491 * v2491;
                     const R v2640 = rset((real)1.0) - v2600;
                     const R v2680 = rset(WIDE_4_weight_t[i]) * v2640;
                     at[146 + i] = v2680;
+                    e2571 = e2571 + v2531;
                 }
+                const R e2572 = e2571 + rset(WIDE_4_bias[0]);
+                const R e2586 = e2572 + e2585;
+                // the sampler's own: how far the chain has gone since the last check
+                const R e2905 = e2586 * rset((real)0.0);
+                const R e2906 = e2585 + e2905;
+                const R e2908 = spread + e2906;
+                // test_fused.py, in wide_network: return WIDE(x).squeeze(-1) + x.square().sum(-1)
                 for (long b = 0; b < 4; ++b) {
                     R sum[10];
                     for (int j = 0; j < 10; ++j) sum[j] = rset(0);
@@ -443,6 +358,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 const R x_9_next = e2287;
                 const R x_10_next = e2288;
                 const R x_11_next = e2289;
+                const R energy_next = e2586;
                 const R grad_0_next = e2892;
                 const R grad_1_next = e2893;
                 const R grad_2_next = e2894;
@@ -455,7 +371,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 const R grad_9_next = e2901;
                 const R grad_10_next = e2902;
                 const R grad_11_next = e2903;
-                const R spread_next = e2905;
+                const R spread_next = e2908;
                 x_0 = x_0_next;
                 x_1 = x_1_next;
                 x_2 = x_2_next;
@@ -468,6 +384,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 x_9 = x_9_next;
                 x_10 = x_10_next;
                 x_11 = x_11_next;
+                energy = energy_next;
                 grad_0 = grad_0_next;
                 grad_1 = grad_1_next;
                 grad_2 = grad_2_next;
@@ -508,7 +425,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             at[253] = grad_9;
             at[254] = grad_10;
             at[255] = grad_11;
-            at[243] = energy_of(numbers + 0, energy_arrays, kwargs, tile, at + 231, (R*)(iat + 0));
+
             const M alive = ieq(failed_at, iset(-1LL));
             const M fine = mand(all_finite(at + 231, 12), risfinite(at[243]));
             if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {

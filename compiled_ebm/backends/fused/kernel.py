@@ -27,6 +27,7 @@ _COMPILE_SECONDS = 60.0
 MOST_STATEMENTS = 12_000
 """That no loop holds, a function as twenty: 5,000 take g++ 1.8 s, 18,000 take it 15 s. Each value may live to the end,
 in 64 bytes of the stack."""
+_LEAST_SPARED = 0.15
 _ALIGNMENT = 64
 """Bytes: of the widest vector."""
 _WAKING_NS = 50_000.0
@@ -42,11 +43,11 @@ class ChainKernel:
 
     Args:
         lower: Makes its tile programs from the shared tensors as they are, with the energy apart from the step where
-            that is asked for and can be; again, if a constant is no longer what it was taken for.
+            that spares so much of the work; again, if a constant is no longer what it was taken for.
         real: The dtype of its lanes.
     """
 
-    def __init__(self, lower: Callable[[Sequence[Tensor], bool], Parts], real: torch.dtype) -> None:
+    def __init__(self, lower: Callable[[Sequence[Tensor], float], Parts], real: torch.dtype) -> None:
         self._lower = lower
         self._real = real
         self._scratch: list[Tensor] = []
@@ -57,9 +58,9 @@ class ChainKernel:
 
     def generate(self, shared: Sequence[Tensor]) -> None:
         """Lower the traced functions and write the source; one thread at a time, as all tracing."""
-        statements = self._generate(self._lower(shared, True))
+        statements = self._generate(self._lower(shared, _LEAST_SPARED))
         if statements > MOST_STATEMENTS and self._parts.energy is not None:
-            statements = self._generate(self._lower(shared, False))
+            statements = self._generate(self._lower(shared, 1.0))
         if statements > MOST_STATEMENTS:
             raise UnsupportedEnergyError(
                 f"energy: expected at most {MOST_STATEMENTS:,} statements outside loops in the fused backend, got "

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from compiled_ebm.backends.fused.bounds import Reach
+from compiled_ebm.backends.fused.cost import count
 from compiled_ebm.backends.fused.lower import lower_energy, lower_init, lower_move
 from compiled_ebm.backends.fused.lowered import Lowered
+from compiled_ebm.backends.fused.program import Dot
 from compiled_ebm.backends.fused.unguarded import reads_energy
 from compiled_ebm.trace import ChainProgram
 
@@ -65,17 +67,30 @@ class Parts:
         return most if self._reach is None else min(most, (_LEEWAY * self._reach(constants[1])) ** 2)
 
 
-def step_parts(program: ChainProgram, shared: Sequence[Tensor], apart: bool) -> Parts:
-    """Of the program's step; with the energy apart from it if that is asked for and can be."""
-    if apart and not reads_energy(program.step.body, len(program.state_shapes)):
-        alone = Lowered(partial(lower_move, program, False), program.step, shared)
-        energy = Lowered(partial(lower_energy, program), program.init, shared)
-        if Reach(energy.program)(energy.constants(energy.captured(shared))) >= _LEAST_REACH:
-            return Parts(alone, energy)
-    return Parts(Lowered(partial(lower_move, program, True), program.step, shared))
+def step_parts(program: ChainProgram, shared: Sequence[Tensor], least_spared: float) -> Parts:
+    """Of the program's step.
+
+    Args:
+        program: The chain program.
+        shared: The tensors of ``model_kwargs`` that all chains share, as they are.
+        least_spared: Part of the work that a step without the energy must be spared where there are matrix products,
+            which both may need; with 1 the energy stays in the step.
+    """
+    together = partial(Lowered, partial(lower_move, program, True), program.step, shared)
+    if least_spared == 1 or reads_energy(program.step.body, len(program.state_shapes)):
+        return Parts(together())
+    alone = Lowered(partial(lower_move, program, False), program.step, shared)
+    energy = Lowered(partial(lower_energy, program), program.init, shared)
+    if Reach(energy.program)(energy.constants(energy.captured(shared))) < _LEAST_REACH:
+        return Parts(together())
+    if least_spared > 0 and any(isinstance(node, Dot) for node in alone.program.nodes):
+        both = together()
+        if count(alone.program).rough_ns() > (1 - least_spared) * count(both.program).rough_ns():
+            return Parts(both)
+    return Parts(alone, energy)
 
 
-def init_parts(program: ChainProgram, shared: Sequence[Tensor], apart: bool) -> Parts:
+def init_parts(program: ChainProgram, shared: Sequence[Tensor], least_spared: float) -> Parts:
     """Of the program's first state, which has the energy in it."""
-    del apart
+    del least_spared
     return Parts(Lowered(partial(lower_init, program), program.init, shared))

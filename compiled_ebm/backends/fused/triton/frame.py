@@ -167,8 +167,8 @@ def _energy_function(v: Values, result: str) -> list[str]:
     of = _by_role(v)
     (x,) = of[Role.STATE]
     load = Lines(1)
-    for name in _names(v, x):  # or what the step has computed of x would be shared, and rounded in another way
-        load(f"{name} = kept_apart({name})")
+    for name in _names(v, x):  # or the compiler would share what the step computes of x, and round it otherwise
+        load(f"{name} = tl.where(once > 0, {name}, 0.0)")
     for node in of[Role.CHAIN_KWARG]:
         _load(v, load, node)
     arguments = [*_names(v, x), *(_array(node) for node in of[Role.CHAIN_KWARG]), *_POOLS, "once"]

@@ -22,15 +22,6 @@ def _reciprocal(x):
 
 
 @triton.jit
-def kept_apart(x):
-    """x, of which the compiler knows nothing."""
-    if x.dtype == tl.float32:
-        return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=False, pack=1)
-    else:
-        return tl.inline_asm_elementwise("mov.b64 $0, $1;", "=d,d", [x], dtype=tl.float64, is_pure=False, pack=1)
-
-
-@triton.jit
 def to_bf16(x):
     return x.to(tl.bfloat16)
 

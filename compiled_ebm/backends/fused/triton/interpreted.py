@@ -21,7 +21,6 @@ def stand_ins() -> dict[str, Callable[..., Any]]:
     names = ("idiv_floor", "idiv_trunc", "imod_floor")
     return {
         **real,
-        "kept_apart": lambda x: x,
         "to_bf16": _by_torch(lambda x: x.bfloat16().float()),  # the interpreter's own half arithmetic is wrong
         "to_fp16": _by_torch(lambda x: x.half().float()),
         **{f"r_{name}": _by_torch(OPERATIONS[name]) for name in ("max", "min")},

@@ -14,6 +14,7 @@ from compiled_ebm.backends.base import Chains, Keep
 from compiled_ebm.backends.fused.cost import count, live_bytes
 from compiled_ebm.backends.fused.parts import Parts
 from compiled_ebm.backends.fused.plan import UNROLLED, plan
+from compiled_ebm.backends.fused.program import Dot
 from compiled_ebm.backends.fused.triton import loading
 from compiled_ebm.backends.fused.triton.devices import Device
 from compiled_ebm.backends.fused.triton.emitter import Kernel, emit
@@ -22,8 +23,9 @@ from compiled_ebm.backends.fused.triton.values import Form
 
 __all__ = ["TritonKernel"]
 
-_MOST_WORK, _MOST_UNROLLED = 1700, 5000
-"""Of a thread's code: 1,800 with axes took Triton 8 s and 5,000 took it 50 s; 4,000 without loops, 4 s."""
+_MOST_WORK, _MOST_UNROLLED = 2500, 5000
+"""Of a thread's code: 2,000 with axes take Triton 2 to 8 s and 5,000 took it 50 s; 4,000 without loops, 4 s."""
+_BLACKWELL = 100
 _AS_PRECISE = ("tf32x3", "tf32")
 """Products with which a bound on the energy holds that was found without rounding of their operands."""
 _ANYWHERE = ("hyper", "keep_x", "keep_energy")
@@ -43,7 +45,7 @@ class TritonKernel:
 
     def __init__(
         self,
-        lower: Callable[[Sequence[Tensor], bool], Parts],
+        lower: Callable[[Sequence[Tensor], float], Parts],
         real: torch.dtype,
         precision: str = "tf32x3",
     ) -> None:
@@ -55,11 +57,14 @@ class TritonKernel:
         self._limit: Tensor | None = None
         self._versions: object = None
         self._form: Form | None = None
+        self._is_whole = False
+        """Whether the energy stays in the step, come what may."""
         self._resources: dict[tuple[Form, Device], Resources | None] = {}
 
     def generate(self, shared: Sequence[Tensor]) -> None:
         """Lower the traced functions; one thread at a time, as all tracing."""
-        self._parts = self._lower(shared, self.precision in _AS_PRECISE)
+        self._shared = shared
+        self._parts = self._lower(shared, 0.0 if self.precision in _AS_PRECISE and not self._is_whole else 1.0)
         self.program = self._parts.main.program
         self.plan = plan(self.program)
         self.cost = count(self.program)
@@ -68,6 +73,13 @@ class TritonKernel:
         self._resources = {}
         if self._form is not None:
             self.use(self._form)
+
+    def prepare_for(self, device: Device) -> None:
+        """Two sets of products, of the step and of the energy, are more than Triton (3.6) compiles for Blackwell."""
+        has_products = any(isinstance(node, Dot) for node in self.program.nodes)
+        if device.capability >= _BLACKWELL and has_products and self._parts.energy is not None:
+            self._is_whole = True
+            self.generate(self._shared)
 
     def emitted(self, form: Form) -> Kernel:
         """The source in a form."""

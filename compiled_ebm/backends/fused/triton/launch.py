@@ -110,6 +110,7 @@ class FusedCudaLaunch:
         if is_interpreted():
             return candidates(kernel.program, kernel.plan, kernel.precision)[0]
         device, n_chains = self._device(), chains.ids.shape[0]
+        kernel.prepare_for(device)
         kernel.use(candidates(kernel.program, kernel.plan, kernel.precision)[0])
         digest = hashlib.sha256(kernel.code().encode()).hexdigest()
         key = f"layout {_TRIAL_FORMAT} {self.machine()} {n_chains.bit_length()} {digest}"

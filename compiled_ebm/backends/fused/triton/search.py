@@ -14,5 +14,6 @@ __all__ = ["best_layouts"]
 
 def best_layouts(kernel: TritonKernel, device: Device, n_chains: int) -> tuple[list[Resources], int]:
     """What fits the device, the fastest for so many chains first; and how many were tried."""
+    kernel.prepare_for(device)
     forms = candidates(kernel.program, kernel.plan, kernel.precision)
     return ranked(forms, partial(kernel.resources, device=device), device, n_chains), len(forms)
