@@ -203,6 +203,10 @@ class ChainKernel:
             self._scratch.append(torch.zeros(self.scratch_bytes + _ALIGNMENT, dtype=torch.uint8))
         return [round_up(t.data_ptr(), _ALIGNMENT) for t in self._scratch[:n_threads]]
 
+    def checks(self) -> str:
+        """When it is looked whether a chain has failed, for explain()."""
+        return self._parts.checks()
+
     @property
     def weight_bytes(self) -> int:
         """Constants and tables that a tile reads at every step."""

@@ -152,6 +152,7 @@ class FusedCpuLaunch:
             "bytes live": f"{self._step.live_bytes:,} a chain at most; scratch {self._step.scratch_bytes:,} a thread, "
             f"weights {self._step.weight_bytes:,}",
             "chain-step": f"{cost}",
+            "checks": self._step.checks(),
             "floor": f"{as_time(floor)} a chain-step on one thread here: {rates.gflops:.0f} GFLOP/s, "
             f"{rates.function_ns['exp']:.2f} ns an exp, {rates.normal_ns:.2f} ns a normal",
         }

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from compiled_ebm.backends.fused.bounds import Reach
 from compiled_ebm.backends.fused.cost import count
+from compiled_ebm.backends.fused.frame import SEGMENT
 from compiled_ebm.backends.fused.lower import lower_energy, lower_init, lower_move
 from compiled_ebm.backends.fused.lowered import Lowered
 from compiled_ebm.backends.fused.program import Dot
@@ -41,6 +42,8 @@ class Parts:
         self.main, self.energy = main, energy
         self._all = [main] if energy is None else [main, energy]
         self._reach = None if energy is None else Reach(energy.program)
+        self._within = 0.0
+        """How far from the origin the energy is surely finite, by the constants as they were last."""
 
     def captured(self, shared: Sequence[Tensor]) -> list[list[Tensor]]:
         """The captured tensors that each program reads, as they are now."""
@@ -64,7 +67,16 @@ class Parts:
     def limit(self, constants: Sequence[Sequence[Tensor]], real: torch.dtype) -> float:
         """Of the sum of the squares of all positions since the last check: below it every energy was finite."""
         most = 0.5 * torch.finfo(real).max
-        return most if self._reach is None else min(most, (_LEEWAY * self._reach(constants[1])) ** 2)
+        if self._reach is None:
+            return most
+        self._within = _LEEWAY * self._reach(constants[1])
+        return min(most, self._within**2)
+
+    def checks(self) -> str:
+        """When it is looked whether a chain has failed, for explain()."""
+        if self._reach is None:
+            return f"every {SEGMENT} steps; the energy in each"
+        return f"every {SEGMENT} steps, and the energy only then: it is finite where every |x_i| < {self._within:.2g}"
 
 
 def step_parts(program: ChainProgram, shared: Sequence[Tensor], least_spared: float) -> Parts:

@@ -111,6 +111,10 @@ class TritonKernel:
             self._resources[key] = found
         return self._resources[key]
 
+    def checks(self) -> str:
+        """When it is looked whether a chain has failed, for explain()."""
+        return self._parts.checks()
+
     @property
     def form(self) -> Form:
         """The form in use."""

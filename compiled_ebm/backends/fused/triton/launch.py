@@ -239,6 +239,7 @@ class FusedCudaLaunch:
             "compiled": f"one Triton kernel for the whole chain loop, {self._build_seconds:.2f} s",
             "tile": str(form),
             "chain-step": f"{self._kernel.cost}",
+            "checks": self._kernel.checks(),
         }
         if found is not None:
             facts["resources"] = (
