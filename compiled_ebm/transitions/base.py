@@ -47,8 +47,8 @@ class Transition(Protocol):
     """One MCMC move. Implementations are frozen dataclasses that hold hyper-parameters only.
 
     ``init`` and ``step`` see ONE chain: no batch dimension, no generator, no I/O. The first two fields of a State
-    are always ``x`` and its ``energy``, ``target.energy(x)``: the run loop keeps the one and quarantines chains by both.
-    An energy that no later step reads is evaluated where it is looked at only.
+    are always ``x`` and its ``energy``, ``target.energy(x)``: the run loop keeps the one and quarantines chains by
+    both. An energy that no later step reads is evaluated where it is looked at only.
     """
 
     noise: ClassVar[Noise]

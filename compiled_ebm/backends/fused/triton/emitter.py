@@ -24,7 +24,6 @@ from compiled_ebm.backends.fused.groups import (
     is_inner_loop,
 )
 from compiled_ebm.backends.fused.names import LETTER
-from compiled_ebm.backends.fused.plan import UNROLLED, plan
 from compiled_ebm.backends.fused.program import (
     Dot,
     Ids,
@@ -67,14 +66,14 @@ class Kernel:
     work: float = 0.0
 
 
-def emit(program: TileProgram, planned: Plan, form: Form, energy: TileProgram | None = None) -> Kernel:
+def emit(program: TileProgram, planned: Plan, form: Form, energy: tuple[TileProgram, Plan] | None = None) -> Kernel:
     """Generate the kernel of a tile program.
 
     Args:
         program: What is done in every step.
         planned: Its groups.
         form: Its layout.
-        energy: What gives the energy where the program does not.
+        energy: What gives the energy where the program does not, and its groups; x has the same form in both.
     """
     values, writer = _written(program, planned, form)
     writer.replace(
@@ -84,9 +83,8 @@ def emit(program: TileProgram, planned: Plan, form: Form, energy: TileProgram | 
         every = [values]
         source, arguments = assemble(values)
     else:
-        alike = plan(energy, straight_line=UNROLLED if planned.straight_line else 0)
-        function, writer = _written(energy, alike, form)
-        result = writer.one(int(energy.outputs[0][0]), Kind.REAL)
+        function, writer = _written(*energy, form)
+        result = writer.one(int(energy[0].outputs[0][0]), Kind.REAL)
         every = [values, function]
         source, arguments = assemble(values, function, result)
     return Kernel(

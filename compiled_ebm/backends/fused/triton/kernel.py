@@ -84,8 +84,11 @@ class TritonKernel:
     def emitted(self, form: Form) -> Kernel:
         """The source in a form."""
         planned = plan(self.program, straight_line=UNROLLED) if form.unrolled else self.plan
-        energy = self._parts.energy
-        return emit(self.program, planned, form, None if energy is None else energy.program)
+        if self._parts.energy is None:
+            return emit(self.program, planned, form)
+        energy = self._parts.energy.program
+        alike = plan(energy, straight_line=UNROLLED if planned.straight_line else 0)
+        return emit(self.program, planned, form, (energy, alike))
 
     def use(self, form: Form) -> None:
         """Take a form for the launches to come."""
