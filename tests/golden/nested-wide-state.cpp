@@ -89,9 +89,12 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
         copy_all(at + 688, at + 614, 1);
         copy_all(at + 689, at + 73, 40);
         for (long long from = 0, end; from < n_steps; from = end) {
-            end = from + (careful ? 1 : 64);
+            // draws of chains that no longer move are those of the last check
+            const bool single = careful || (thin && many(ine(failed_at, iset(-1LL))));
+            end = from + (single ? 1 : 64);
             if (end > n_steps) end = n_steps;
-            if (thin && end > from + until) end = from + until;
+            const bool exact = end - from == 1;
+            const long long until_before = until, slot_before = slot;
             spread = rset(0);
             for (long long s = from; s < end; ++s) {
                 const uint32_t step = (uint32_t)(first_step + s);
@@ -280,13 +283,20 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 const R spread_next = e2805;
                 energy = energy_next;
                 spread = spread_next;
+                if (thin && !exact && --until == 0) {
+
+                for (long e = 0; e < 40; ++e) keep_real(keep_x + (slot * n_kept_chains + tile * W) * 40L + e, 40, left, at[0 + e]);
+                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, energy);
+                    until = thin;
+                    ++slot;
+                }
             }
             // is everything finite, and was it all the way?
             at[614] = energy;
 
             const M alive = ieq(failed_at, iset(-1LL));
             const M fine = mand(all_finite(at + 0, 40), risfinite(at[614]));
-            if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
+            if (!exact && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
                 // somewhere on the way a chain failed, or went where its energy may not be finite: again, step by step
                 copy_all(at + 0, at + 615, 40);
                 copy_all(at + 614, at + 688, 1);
@@ -295,6 +305,8 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 patience = patience ? 2 * patience : 64;
                 if (patience > 64 * 64) patience = 64 * 64;
                 careful = patience;
+                until = until_before;
+                slot = slot_before;
                 end = from;
                 continue;
             }
@@ -306,8 +318,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             failed_at = isel(mand(alive, mnot(fine)), iset(first_step + end - 1), failed_at);
             if (careful) --careful;
             else patience /= 2;
-            until -= end - from;
-            if (thin && until == 0) {
+            if (thin && exact && --until == 0) {
                 for (long e = 0; e < 40; ++e) keep_real(keep_x + (slot * n_kept_chains + tile * W) * 40L + e, 40, left, at[0 + e]);
                 keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, energy);
                 until = thin;

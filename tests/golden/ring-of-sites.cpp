@@ -525,9 +525,12 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
         copy_all(at + 220, at + 73, 1);
         copy_all(at + 221, at + 74, 48);
         for (long long from = 0, end; from < n_steps; from = end) {
-            end = from + (careful ? 1 : 64);
+            // draws of chains that no longer move are those of the last check
+            const bool single = careful || (thin && many(ine(failed_at, iset(-1LL))));
+            end = from + (single ? 1 : 64);
             if (end > n_steps) end = n_steps;
-            if (thin && end > from + until) end = from + until;
+            const bool exact = end - from == 1;
+            const long long until_before = until, slot_before = slot;
             spread = rset(0);
             for (long long s = from; s < end; ++s) {
                 const uint32_t step = (uint32_t)(first_step + s);
@@ -1619,6 +1622,108 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 grad_46 = grad_46_next;
                 grad_47 = grad_47_next;
                 spread = spread_next;
+                if (thin && !exact && --until == 0) {
+                    at[0] = x_0;
+                    at[1] = x_1;
+                    at[2] = x_2;
+                    at[3] = x_3;
+                    at[4] = x_4;
+                    at[5] = x_5;
+                    at[6] = x_6;
+                    at[7] = x_7;
+                    at[8] = x_8;
+                    at[9] = x_9;
+                    at[10] = x_10;
+                    at[11] = x_11;
+                    at[12] = x_12;
+                    at[13] = x_13;
+                    at[14] = x_14;
+                    at[15] = x_15;
+                    at[16] = x_16;
+                    at[17] = x_17;
+                    at[18] = x_18;
+                    at[19] = x_19;
+                    at[20] = x_20;
+                    at[21] = x_21;
+                    at[22] = x_22;
+                    at[23] = x_23;
+                    at[24] = x_24;
+                    at[25] = x_25;
+                    at[26] = x_26;
+                    at[27] = x_27;
+                    at[28] = x_28;
+                    at[29] = x_29;
+                    at[30] = x_30;
+                    at[31] = x_31;
+                    at[32] = x_32;
+                    at[33] = x_33;
+                    at[34] = x_34;
+                    at[35] = x_35;
+                    at[36] = x_36;
+                    at[37] = x_37;
+                    at[38] = x_38;
+                    at[39] = x_39;
+                    at[40] = x_40;
+                    at[41] = x_41;
+                    at[42] = x_42;
+                    at[43] = x_43;
+                    at[44] = x_44;
+                    at[45] = x_45;
+                    at[46] = x_46;
+                    at[47] = x_47;
+                    energy = energy_of(numbers + 0, energy_arrays, kwargs, tile, at + 0, (R*)(iat + 0));
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 0, 48, left, x_0);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 1, 48, left, x_1);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 2, 48, left, x_2);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 3, 48, left, x_3);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 4, 48, left, x_4);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 5, 48, left, x_5);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 6, 48, left, x_6);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 7, 48, left, x_7);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 8, 48, left, x_8);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 9, 48, left, x_9);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 10, 48, left, x_10);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 11, 48, left, x_11);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 12, 48, left, x_12);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 13, 48, left, x_13);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 14, 48, left, x_14);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 15, 48, left, x_15);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 16, 48, left, x_16);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 17, 48, left, x_17);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 18, 48, left, x_18);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 19, 48, left, x_19);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 20, 48, left, x_20);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 21, 48, left, x_21);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 22, 48, left, x_22);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 23, 48, left, x_23);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 24, 48, left, x_24);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 25, 48, left, x_25);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 26, 48, left, x_26);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 27, 48, left, x_27);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 28, 48, left, x_28);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 29, 48, left, x_29);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 30, 48, left, x_30);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 31, 48, left, x_31);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 32, 48, left, x_32);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 33, 48, left, x_33);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 34, 48, left, x_34);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 35, 48, left, x_35);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 36, 48, left, x_36);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 37, 48, left, x_37);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 38, 48, left, x_38);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 39, 48, left, x_39);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 40, 48, left, x_40);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 41, 48, left, x_41);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 42, 48, left, x_42);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 43, 48, left, x_43);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 44, 48, left, x_44);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 45, 48, left, x_45);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 46, 48, left, x_46);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 47, 48, left, x_47);
+                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, energy);
+                    until = thin;
+                    ++slot;
+                }
             }
             // is everything finite, and was it all the way?
             at[0] = x_0;
@@ -1721,7 +1826,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             at[73] = energy_of(numbers + 0, energy_arrays, kwargs, tile, at + 0, (R*)(iat + 0));
             const M alive = ieq(failed_at, iset(-1LL));
             const M fine = mand(all_finite(at + 0, 48), risfinite(at[73]));
-            if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
+            if (!exact && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
                 // somewhere on the way a chain failed, or went where its energy may not be finite: again, step by step
                 copy_all(at + 0, at + 147, 48);
                 copy_all(at + 73, at + 220, 1);
@@ -1826,6 +1931,8 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 patience = patience ? 2 * patience : 64;
                 if (patience > 64 * 64) patience = 64 * 64;
                 careful = patience;
+                until = until_before;
+                slot = slot_before;
                 end = from;
                 continue;
             }
@@ -1933,8 +2040,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             failed_at = isel(mand(alive, mnot(fine)), iset(first_step + end - 1), failed_at);
             if (careful) --careful;
             else patience /= 2;
-            until -= end - from;
-            if (thin && until == 0) {
+            if (thin && exact && --until == 0) {
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 0, 48, left, x_0);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 1, 48, left, x_1);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 48L + 2, 48, left, x_2);

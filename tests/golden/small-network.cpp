@@ -305,9 +305,12 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
         copy_all(at + 7, at + 2, 1);
         copy_all(at + 8, at + 3, 2);
         for (long long from = 0, end; from < n_steps; from = end) {
-            end = from + (careful ? 1 : 64);
+            // draws of chains that no longer move are those of the last check
+            const bool single = careful || (thin && many(ine(failed_at, iset(-1LL))));
+            end = from + (single ? 1 : 64);
             if (end > n_steps) end = n_steps;
-            if (thin && end > from + until) end = from + until;
+            const bool exact = end - from == 1;
+            const long long until_before = until, slot_before = slot;
             spread = rset(0);
             for (long long s = from; s < end; ++s) {
                 const uint32_t step = (uint32_t)(first_step + s);
@@ -677,6 +680,16 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 grad_0 = grad_0_next;
                 grad_1 = grad_1_next;
                 spread = spread_next;
+                if (thin && !exact && --until == 0) {
+                    at[0] = x_0;
+                    at[1] = x_1;
+                    energy = energy_of(numbers + 0, energy_arrays, kwargs, tile, at + 0, (R*)(iat + 0));
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 2L + 0, 2, left, x_0);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 2L + 1, 2, left, x_1);
+                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, energy);
+                    until = thin;
+                    ++slot;
+                }
             }
             // is everything finite, and was it all the way?
             at[0] = x_0;
@@ -687,7 +700,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             at[2] = energy_of(numbers + 0, energy_arrays, kwargs, tile, at + 0, (R*)(iat + 0));
             const M alive = ieq(failed_at, iset(-1LL));
             const M fine = mand(all_finite(at + 0, 2), risfinite(at[2]));
-            if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
+            if (!exact && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
                 // somewhere on the way a chain failed, or went where its energy may not be finite: again, step by step
                 copy_all(at + 0, at + 5, 2);
                 copy_all(at + 2, at + 7, 1);
@@ -700,6 +713,8 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 patience = patience ? 2 * patience : 64;
                 if (patience > 64 * 64) patience = 64 * 64;
                 careful = patience;
+                until = until_before;
+                slot = slot_before;
                 end = from;
                 continue;
             }
@@ -715,8 +730,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             failed_at = isel(mand(alive, mnot(fine)), iset(first_step + end - 1), failed_at);
             if (careful) --careful;
             else patience /= 2;
-            until -= end - from;
-            if (thin && until == 0) {
+            if (thin && exact && --until == 0) {
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 2L + 0, 2, left, x_0);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 2L + 1, 2, left, x_1);
                 keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, energy);

@@ -133,9 +133,12 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
         copy_all(at + 13, at + 4, 1);
         copy_all(at + 14, at + 5, 4);
         for (long long from = 0, end; from < n_steps; from = end) {
-            end = from + (careful ? 1 : 64);
+            // draws of chains that no longer move are those of the last check
+            const bool single = careful || (thin && many(ine(failed_at, iset(-1LL))));
+            end = from + (single ? 1 : 64);
             if (end > n_steps) end = n_steps;
-            if (thin && end > from + until) end = from + until;
+            const bool exact = end - from == 1;
+            const long long until_before = until, slot_before = slot;
             spread = rset(0);
             for (long long s = from; s < end; ++s) {
                 const uint32_t step = (uint32_t)(first_step + s);
@@ -240,6 +243,20 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 grad_2 = grad_2_next;
                 grad_3 = grad_3_next;
                 spread = spread_next;
+                if (thin && !exact && --until == 0) {
+                    at[0] = x_0;
+                    at[1] = x_1;
+                    at[2] = x_2;
+                    at[3] = x_3;
+                    energy = energy_of(numbers + 0, energy_arrays, kwargs, tile, at + 0, (R*)(iat + 0));
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 4L + 0, 4, left, x_0);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 4L + 1, 4, left, x_1);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 4L + 2, 4, left, x_2);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 4L + 3, 4, left, x_3);
+                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, energy);
+                    until = thin;
+                    ++slot;
+                }
             }
             // is everything finite, and was it all the way?
             at[0] = x_0;
@@ -254,7 +271,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             at[4] = energy_of(numbers + 0, energy_arrays, kwargs, tile, at + 0, (R*)(iat + 0));
             const M alive = ieq(failed_at, iset(-1LL));
             const M fine = mand(all_finite(at + 0, 4), risfinite(at[4]));
-            if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
+            if (!exact && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
                 // somewhere on the way a chain failed, or went where its energy may not be finite: again, step by step
                 copy_all(at + 0, at + 9, 4);
                 copy_all(at + 4, at + 13, 1);
@@ -271,6 +288,8 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 patience = patience ? 2 * patience : 64;
                 if (patience > 64 * 64) patience = 64 * 64;
                 careful = patience;
+                until = until_before;
+                slot = slot_before;
                 end = from;
                 continue;
             }
@@ -290,8 +309,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             failed_at = isel(mand(alive, mnot(fine)), iset(first_step + end - 1), failed_at);
             if (careful) --careful;
             else patience /= 2;
-            until -= end - from;
-            if (thin && until == 0) {
+            if (thin && exact && --until == 0) {
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 4L + 0, 4, left, x_0);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 4L + 1, 4, left, x_1);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 4L + 2, 4, left, x_2);

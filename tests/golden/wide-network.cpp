@@ -136,9 +136,12 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
         copy_all(at + 268, at + 243, 1);
         copy_all(at + 269, at + 244, 12);
         for (long long from = 0, end; from < n_steps; from = end) {
-            end = from + (careful ? 1 : 64);
+            // draws of chains that no longer move are those of the last check
+            const bool single = careful || (thin && many(ine(failed_at, iset(-1LL))));
+            end = from + (single ? 1 : 64);
             if (end > n_steps) end = n_steps;
-            if (thin && end > from + until) end = from + until;
+            const bool exact = end - from == 1;
+            const long long until_before = until, slot_before = slot;
             spread = rset(0);
             for (long long s = from; s < end; ++s) {
                 const uint32_t step = (uint32_t)(first_step + s);
@@ -398,6 +401,24 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 grad_10 = grad_10_next;
                 grad_11 = grad_11_next;
                 spread = spread_next;
+                if (thin && !exact && --until == 0) {
+
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 0, 12, left, x_0);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 1, 12, left, x_1);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 2, 12, left, x_2);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 3, 12, left, x_3);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 4, 12, left, x_4);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 5, 12, left, x_5);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 6, 12, left, x_6);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 7, 12, left, x_7);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 8, 12, left, x_8);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 9, 12, left, x_9);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 10, 12, left, x_10);
+                keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 11, 12, left, x_11);
+                keep_real(keep_energy + (slot * n_kept_chains + tile * W) * 1L + 0, 1, left, energy);
+                    until = thin;
+                    ++slot;
+                }
             }
             // is everything finite, and was it all the way?
             at[231] = x_0;
@@ -428,7 +449,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
 
             const M alive = ieq(failed_at, iset(-1LL));
             const M fine = mand(all_finite(at + 231, 12), risfinite(at[243]));
-            if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
+            if (!exact && many(mand(alive, mnot(mand(fine, rle(spread, rset(limit[0]))))))) {
                 // somewhere on the way a chain failed, or went where its energy may not be finite: again, step by step
                 copy_all(at + 231, at + 256, 12);
                 copy_all(at + 243, at + 268, 1);
@@ -461,6 +482,8 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
                 patience = patience ? 2 * patience : 64;
                 if (patience > 64 * 64) patience = 64 * 64;
                 careful = patience;
+                until = until_before;
+                slot = slot_before;
                 end = from;
                 continue;
             }
@@ -496,8 +519,7 @@ extern "C" __attribute__((visibility("default"))) void chain_loop(
             failed_at = isel(mand(alive, mnot(fine)), iset(first_step + end - 1), failed_at);
             if (careful) --careful;
             else patience /= 2;
-            until -= end - from;
-            if (thin && until == 0) {
+            if (thin && exact && --until == 0) {
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 0, 12, left, x_0);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 1, 12, left, x_1);
                 keep_real(keep_x + (slot * n_kept_chains + tile * W) * 12L + 2, 12, left, x_2);

@@ -100,27 +100,38 @@ CHECKED_LOOP = """\
         long long careful = 0, patience = 0;
 {save}
         for (long long from = 0, end; from < n_steps; from = end) {{
-            end = from + (careful ? 1 : {segment});
+            // draws of chains that no longer move are those of the last check
+            const bool single = careful || (thin && many(ine({failed_at}, iset(-1LL))));
+            end = from + (single ? 1 : {segment});
             if (end > n_steps) end = n_steps;
-            if (thin && end > from + until) end = from + until;
+            const bool exact = end - from == 1;
+            const long long until_before = until, slot_before = slot;
             {spread} = rset(0);
             for (long long s = from; s < end; ++s) {{
                 const uint32_t step = (uint32_t)(first_step + s);
                 (void)step;
 {begin}
 {step}
+                if (thin && !exact && --until == 0) {{
+{evaluate}
+{keep}
+                    until = thin;
+                    ++slot;
+                }}
             }}
             // is everything finite, and was it all the way?
 {park}
 {energy}
             const M alive = ieq({failed_at}, iset(-1LL));
             const M fine = mand(all_finite(at + {x}, {n_x}), risfinite(at[{energy_at}]));
-            if (end - from > 1 && many(mand(alive, mnot(mand(fine, rle({spread}, rset(limit[0]))))))) {{
+            if (!exact && many(mand(alive, mnot(mand(fine, rle({spread}, rset(limit[0]))))))) {{
                 // somewhere on the way a chain failed, or went where its energy may not be finite: again, step by step
 {retake}
                 patience = patience ? 2 * patience : {segment};
                 if (patience > 64 * {segment}) patience = 64 * {segment};
                 careful = patience;
+                until = until_before;
+                slot = slot_before;
                 end = from;
                 continue;
             }}
@@ -129,8 +140,7 @@ CHECKED_LOOP = """\
             {failed_at} = isel(mand(alive, mnot(fine)), iset(first_step + end - 1), {failed_at});
             if (careful) --careful;
             else patience /= 2;
-            until -= end - from;
-            if (thin && until == 0) {{
+            if (thin && exact && --until == 0) {{
 {keep}
                 until = thin;
                 ++slot;

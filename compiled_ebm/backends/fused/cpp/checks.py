@@ -34,17 +34,21 @@ class Check:
     def parts(self) -> dict[str, str]:
         """What the frame of a checked loop is filled in with."""
         x, energy = self._now[:2]
-        call = Text(depth=3)
+        call, evaluate = Text(depth=3), Text(depth=5)
         if self._calls_energy:
             step = self._step
             rounds, scratch = len(step.rounds), f"(R*)(iat + {step.storage.size[Kind.INT]})"
-            call(f"at[{energy}] = energy_of(numbers + {rounds}, energy_arrays, kwargs, tile, at + {x}, {scratch});")
+            value = f"energy_of(numbers + {rounds}, energy_arrays, kwargs, tile, at + {x}, {scratch})"
+            call(f"at[{energy}] = {value};")
+            self._park_leaf(0, evaluate)
+            evaluate(f"{step.names[self._state[1].first]} = {value};")
         return {
             "save": str(self._copies("last", "now", depth=2, parked=True)),
             "spread": self.spread,
             "failed_at": self._step.element(self._failed.first),
             "park": str(self._park()),
             "energy": str(call),
+            "evaluate": str(evaluate),
             "energy_at": str(energy),
             "x": str(x),
             "n_x": str(self._state[0].size),
@@ -54,11 +58,15 @@ class Check:
 
     def _park(self, depth: int = 3) -> Text:
         """Variables into memory."""
-        step, text = self._step, Text(depth=depth)
-        for node, place, is_parked in zip(self._state, self._now, self._is_parked, strict=True):
-            for e in range(node.size) if is_parked else ():
-                text(step.stored(node.kind, str(place + e), step.names[node.first + e]))
+        text = Text(depth=depth)
+        for k in range(len(self._state)):
+            self._park_leaf(k, text)
         return text
+
+    def _park_leaf(self, k: int, text: Text) -> None:
+        node, place = self._state[k], self._now[k]
+        for e in range(node.size) if self._is_parked[k] else ():
+            text(self._step.stored(node.kind, str(place + e), self._step.names[node.first + e]))
 
     def _unpark(self, depth: int) -> Text:
         step, text = self._step, Text(depth=depth)
