@@ -293,6 +293,14 @@ def test_signed_zeros_in_one_tensor() -> None:
     torch.testing.assert_close(fused.run(starts, 3).state.x, eager.run(starts, 3).state.x)
 
 
+@pytest.mark.filterwarnings("ignore::compiled_ebm.NonFiniteChainWarning")
+def test_a_product_that_overflows_on_the_way_still_does() -> None:
+    x0 = torch.tensor([[1e9], [1.0]])
+    for big, failed in ((2.0**100, [0, -1]), (2.0**10, [-1, -1])):
+        sampler = build(lambda x, big=big: (x * big / big * 0.5).square().sum(-1), 1)
+        assert sampler.run(sampler.init(x0), 2).state.failed_at.tolist() == failed
+
+
 def test_an_index_beyond_its_tensor_fails_the_chain() -> None:
     table = torch.linspace(1, 2, 120)  # enough for the positions that the energy is probed at
 

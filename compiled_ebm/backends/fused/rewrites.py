@@ -79,15 +79,11 @@ def _scaled(e: Elements, value: Value) -> tuple[Value, Value] | None:
 
 
 def _product(e: Elements, left: Value, right: Value) -> Value | None:
-    """Of two known factors, one of them a number that is neither large nor small; no more of them than there were."""
+    """Of two known factors, one of them a number, no number large or small; no more of them than there were."""
     a, b = e.literal_values(left.ids), e.literal_values(right.ids)
     if a is not None and b is not None:
-        product = a * b
-        exact = (np.abs(np.frexp(a)[0]) == 0.5) | (np.abs(np.frexp(b)[0]) == 0.5)
-        sane = (np.abs(product) > 1e-30) & (np.abs(product) < 1e30)
-        if not (sane & (exact | (_is_plain(a) & _is_plain(b)))).all():
-            return None
-        return e.literal(torch.from_numpy(product).reshape(left.shape))
+        plain = (_is_plain(a) & _is_plain(b)).all()
+        return e.literal(torch.from_numpy(a * b).reshape(left.shape)) if plain else None
     number = a if a is not None else b
     if number is None or not _is_plain(number).all():
         return None
