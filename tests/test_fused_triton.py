@@ -52,7 +52,7 @@ CEILINGS = {
     "double-well": Ceiling(Form(2, 1), 110.0, 108),
     "rosenbrock": Ceiling(Form(128, 4), 3.9, 88),
     "gaussian": Ceiling(Form(128, 8, chains_last=True), 210.0, 255, spills=280),
-    "mlp-16-256-256-1": Ceiling(Form(16, 8, chains_last=True), 36_000.0, 255, spills=1035),
+    "mlp-16-256-256-1": Ceiling(Form(16, 8, chains_last=True), 36_000.0, 255, spills=1200),
     "logistic": Ceiling(Form(8, 8), 3610.0, 248),
     "phi4": Ceiling(Form(16, 4), 103.0, 176),
     "lennard-jones": Ceiling(Form(128, 4, unrolled=True), 120.0, 255),
