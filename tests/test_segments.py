@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from cases import same_state
 from torch import Tensor
 
 import compiled_ebm as ce
@@ -52,10 +53,6 @@ APART = {"quartic": True, "wide-quartic": True, "hard-wall": False, "thin-wall":
 """Whether the step does without the energy."""
 
 
-def equal_bits(a: ce.ChainState, b: ce.ChainState) -> bool:
-    return all(map(torch.equal, (a.positions, *a.carried, a.failed_at), (b.positions, *b.carried, b.failed_at)))
-
-
 def samplers(name: str) -> tuple[ce.Sampler, ce.Sampler]:
     energy, dim, step_size = ENERGIES[name]
     fused, eager = (
@@ -98,12 +95,12 @@ def test_the_same_bits_however_a_run_is_cut(name: str) -> None:
         part = state
         for n_steps in cuts:
             part = fused.run(part, n_steps).state
-        assert equal_bits(part, whole)
+        assert same_state(part, whole)
     every = fused.run(state, STEPS, thin=1)
-    assert equal_bits(every.state, whole) and every.draws is not None
+    assert same_state(every.state, whole) and every.draws is not None
     for thin in (3, SEGMENT + 1):
         result = fused.run(state, STEPS, thin=thin)
-        assert equal_bits(result.state, whole) and result.draws is not None
+        assert same_state(result.state, whole) and result.draws is not None
         assert torch.equal(result.draws, every.draws[:, thin - 1 :: thin])
     alone = [fused.run(fused.init(state.positions[k : k + 1], seed=2, first_chain=k), STEPS).state for k in (3, 4)]
     for k, chain in zip((3, 4), alone, strict=True):
@@ -120,7 +117,7 @@ def test_far_chains_are_as_they_would_be_with_others(monkeypatch: pytest.MonkeyP
         fused, _ = samplers("quartic")
         state = fused.init(starts("quartic", 2), seed=2)
         ends.append(fused.run(state, STEPS).state)
-    assert all(equal_bits(end, ends[0]) for end in ends[1:])
+    assert all(same_state(end, ends[0]) for end in ends[1:])
 
 
 @pytest.mark.filterwarnings("ignore::compiled_ebm.NonFiniteChainWarning")

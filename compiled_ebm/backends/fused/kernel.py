@@ -157,7 +157,7 @@ class ChainKernel:
             keep: Where kept draws go.
             n_threads: Threads at most.
         """
-        read = {p for kernel in self._kernels() for p in kernel.program.chain_kwargs()}
+        read = self._parts.chain_kwargs()
         kwargs = [self.flat(t) if p in read else None for p, t in enumerate(chains.chain_kwargs)]
         held, *energy_held = self._held
         arrays = _pointers([*chains.state, chains.failed_at, *held])

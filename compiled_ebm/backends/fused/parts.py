@@ -36,14 +36,19 @@ class Parts:
     Args:
         main: What is done in every step.
         energy: The energy of x, if that does without.
+        reach: Of that energy.
     """
 
-    def __init__(self, main: Lowered, energy: Lowered | None = None) -> None:
+    def __init__(self, main: Lowered, energy: Lowered | None = None, reach: Reach | None = None) -> None:
         self.main, self.energy = main, energy
         self._all = [main] if energy is None else [main, energy]
-        self._reach = None if energy is None else Reach(energy.program)
+        self._reach = reach
         self._within = 0.0
         """How far from the origin the energy is surely finite, by the constants as they were last."""
+
+    def chain_kwargs(self) -> list[int]:
+        """Positions of the keyword arguments of each chain that are read."""
+        return sorted({position for part in self._all for position in part.program.chain_kwargs()})
 
     def captured(self, shared: Sequence[Tensor]) -> list[list[Tensor]]:
         """The captured tensors that each program reads, as they are now."""
@@ -93,13 +98,14 @@ def step_parts(program: ChainProgram, shared: Sequence[Tensor], least_spared: fl
         return Parts(together())
     alone = Lowered(partial(lower_move, program, False), program.step, shared)
     energy = Lowered(partial(lower_energy, program), program.init, shared)
-    if Reach(energy.program)(energy.constants(energy.captured(shared))) < _LEAST_REACH:
+    reach = Reach(energy.program)
+    if reach(energy.constants(energy.captured(shared))) < _LEAST_REACH:
         return Parts(together())
     if least_spared > 0 and any(isinstance(node, Dot) for node in alone.program.nodes):
         both = together()
         if count(alone.program).rough_ns() > (1 - least_spared) * count(both.program).rough_ns():
             return Parts(both)
-    return Parts(alone, energy)
+    return Parts(alone, energy, reach)
 
 
 def init_parts(program: ChainProgram, shared: Sequence[Tensor], least_spared: float) -> Parts:

@@ -24,12 +24,9 @@ def assemble(v: Values, energy: Values | None = None, result: str = "") -> tuple
     """
     of = _by_role(v)
     real = f"fp{v.program.real_bits}"
-    per_chain = [*of[Role.STATE], *of[Role.FAILED], *of[Role.CHAIN_KWARG]]
+    kwargs = {node.position: node for w in (v, energy) if w is not None for node in _by_role(w)[Role.CHAIN_KWARG]}
+    per_chain = [*of[Role.STATE], *of[Role.FAILED], *(node for _, node in sorted(kwargs.items()))]
     arguments = [(_array(node), f"*{real}" if node.kind is Kind.REAL else "*i64") for node in per_chain]
-    kwargs = {node.position for node in of[Role.CHAIN_KWARG]}
-    for node in [] if energy is None else _by_role(energy)[Role.CHAIN_KWARG]:
-        if node.position not in kwargs:
-            arguments.append((_array(node), f"*{real}" if node.kind is Kind.REAL else "*i64"))
     arguments += [
         ("seed_at", "*i64"),
         ("ids", "*i64"),
@@ -38,9 +35,7 @@ def assemble(v: Values, energy: Values | None = None, result: str = "") -> tuple
         ("keep_energy", f"*{real}"),
     ]
     pools = [("reals", f"*{real}"), ("ints", "*i64"), ("indices", "*i32")]
-    arguments += pools
-    if of[Role.SPREAD]:
-        arguments.append(("limit_at", f"*{real}"))
+    arguments += [*pools, ("limit_at", f"*{real}")]
     if energy is not None:
         arguments += [(f"energy_{name}", type_) for name, type_ in pools]
     scalars = ["first_step", "n_steps", "n_hyper", "thin", "until", "n_kept", "once"]

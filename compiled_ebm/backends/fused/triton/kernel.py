@@ -165,7 +165,7 @@ class TritonKernel:
         """
         assert self._pools is not None
         form = self.form
-        kwargs = [self._flat(chains.chain_kwargs[int(n[3:])]) for n, _ in self.kernel.arguments if n.startswith("p_k")]
+        kwargs = [self._flat(chains.chain_kwargs[p]) for p in self._parts.chain_kwargs()]
         thin, until, n_kept = (
             (0, 0, 0) if keep is None else (keep.thin, keep.thin - keep.phase % keep.thin, keep.x.shape[1])
         )
@@ -181,7 +181,7 @@ class TritonKernel:
             kept_x,
             kept_energy,
             *self._pools[0],
-            *([self._limit] if ("limit_at", f"*fp{self.program.real_bits}") in self.kernel.arguments else []),
+            self._limit,
             *(tensor for pools in self._pools[1:] for tensor in pools),
         )
         grid = (chains.ids.shape[0] // form.block,)
