@@ -45,7 +45,7 @@ _LABELS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 def checked_int(name: str, value: object, lowest: int, highest: int) -> int:
     """``value`` as an int between two bounds, or an error that names the argument."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    if isinstance(value, bool) or not (isinstance(value, int) or isinstance(value, SupportsIndex)):
         raise TypeError(f"{name}: expected an integer, got {value!r} of type {type(value).__name__}")
     number = operator.index(value)
     if not lowest <= number <= highest:

@@ -120,7 +120,8 @@ def changed(slots: list[Slot]) -> list[tuple[Slot, str]]:
 
 
 def _change(slot: Slot) -> str | None:
-    now = slot.get()
+    container, key = slot.container, slot.key
+    now = container.get(key) if type(container) is dict and key is not _Entries else slot.get()
     if now is slot.value and not slot.facts:
         return None
     if slot.key is _Entries:

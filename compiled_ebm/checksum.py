@@ -1,4 +1,4 @@
-"""Checksums of what energy and gradient depend on: whether those that a state carries still hold."""
+"""Bits of what energy and gradient depend on: whether what was computed from them still holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["of_code", "of_tensor"]
+__all__ = ["of_code", "of_tensor", "same_bits"]
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -35,3 +35,15 @@ def of_tensor(tensor: Tensor) -> int:
     mixed = (bits ^ place) * 0x3F58476D1CE4E5B9
     mixed = (mixed ^ (mixed >> 30)) * 0x14D049BB133111EB
     return int((mixed ^ (mixed >> 27)).sum())
+
+
+def same_bits(tensor: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same to the last bit: 0 is not -0, and NaN is itself."""
+    if tensor.shape != other.shape or tensor.dtype != other.dtype or tensor.device != other.device:
+        return False
+    if tensor.dtype.is_complex:
+        tensor, other = torch.view_as_real(tensor), torch.view_as_real(other)
+    if tensor.dtype.is_floating_point:
+        bits = _BITS[tensor.element_size()]
+        tensor, other = tensor.view(bits), other.view(bits)
+    return torch.equal(tensor, other)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -268,14 +269,15 @@ class Sampler:
         """
 
         def table(first: int, count: int) -> Tensor:
-            exact = torch.stack(list(self._transition.hyper_table(first, count)), dim=1)
-            rounded = exact.to(self._carry)
-            if not bool((torch.isfinite(rounded) & ((rounded == 0) == (exact == 0))).all()):
+            exact = np.stack([column.numpy() for column in self._transition.hyper_table(first, count)], axis=1)
+            with np.errstate(over="ignore", under="ignore"):
+                rounded = exact.astype(np.float64 if self._carry == torch.float64 else np.float32)
+            if not (np.isfinite(rounded) & ((rounded == 0) == (exact == 0))).all():
                 raise ValueError(
                     f"transition: expected values within the range of {self._carry}, got {exact[0].tolist()} at the "
                     f"first step of {self._transition}; choose larger or smaller ones, or dtype=torch.float64"
                 )
-            return sent(rounded, self.device)
+            return sent(torch.from_numpy(rounded), self.device)
 
         if n_steps > _TABLE_STEPS:
             return lambda done, count: table(first_step + done, count)

@@ -434,6 +434,21 @@ def test_weights_change_between_two_runs_of_one_state() -> None:
         assert torch.allclose(sampler.run(state, 0).state.energy, energy(state.positions).detach(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_sign_of_a_zero_among_the_weights_is_live(backend: str) -> None:
+    """Weights are compared by their bits: 0 and -0 are equal, and 1 / w is inf for the one and -inf for the other."""
+    w = torch.tensor([0.0, 1.0])
+    sampler = ce.build_sampler(
+        lambda x: ((x - 1 / (1 / w).clamp(-2, 2)) ** 2).sum(-1), ce.Langevin(0.1, 0.0), (2,), backend=backend
+    )
+    state = sampler.init(torch.zeros(N, 2))
+    before = sampler.run(state, 1).state.x
+    w[0] = -0.0
+    after = sampler.run(state, 1).state.x
+    torch.testing.assert_close(before, torch.tensor([0.1, 0.2]).expand(N, 2))
+    torch.testing.assert_close(after, torch.tensor([-0.1, 0.2]).expand(N, 2))
+
+
 @slow
 def test_inductor_samples_the_discretised_law() -> None:
     """Variance 1 / (k (1 - eta k / 2)) = 4/3 of 20,000 samples: to 1% a standard error, five of them; not 1 / k."""

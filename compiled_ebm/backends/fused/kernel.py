@@ -19,6 +19,7 @@ from compiled_ebm.backends.fused.expressions import lanes_header
 from compiled_ebm.backends.fused.names import readable
 from compiled_ebm.backends.fused.parts import Parts
 from compiled_ebm.backends.fused.program import Role
+from compiled_ebm.checksum import same_bits
 from compiled_ebm.errors import UnsupportedEnergyError
 
 __all__ = ["ChainKernel"]
@@ -52,9 +53,8 @@ class ChainKernel:
         self._real = real
         self._scratch: list[Tensor] = []
         self._held: list[list[Tensor]] = []
-        self._taken: list[list[Tensor]] = []
+        self._taken: list[Tensor] | None = None
         self._limit = torch.zeros(1, dtype=real)
-        self._is_fresh = False
 
     def generate(self, shared: Sequence[Tensor]) -> None:
         """Lower the traced functions and write the source; one thread at a time, as all tracing."""
@@ -98,7 +98,7 @@ class ChainKernel:
         self._function = library.chain_loop
         self._function.restype = None
         self._function.argtypes = [ctypes.c_void_p] * 11
-        self._scratch, self._is_fresh = [], False
+        self._scratch, self._taken = [], None
 
     def code(self) -> str:
         """The source without comments, or the same energy on another line of the user's would be compiled anew."""
@@ -119,9 +119,10 @@ class ChainKernel:
 
     def refresh(self, shared: Sequence[Tensor]) -> None:
         """Take the constants as they are now, laid out as the kernel reads them."""
-        captured = self._parts.captured(shared)
-        if self._is_fresh and all(map(torch.equal, _flat(self._taken), _flat(captured))):
+        tensors = self._parts.tensors(shared)
+        if self._taken is not None and len(tensors) == len(self._taken) and all(map(same_bits, tensors, self._taken)):
             return
+        captured = self._parts.captured(shared)
         if self._parts.is_stale(captured):
             self.generate(shared)
             self.compile()
@@ -129,7 +130,7 @@ class ChainKernel:
         constants = self._parts.constants(captured)
         self._held = [self._laid_out(kernel, own) for kernel, own in zip(self._kernels(), constants, strict=True)]
         self._limit.fill_(self._parts.limit(constants, self._real))
-        self._taken, self._is_fresh = [[t.detach().clone() for t in own] for own in captured], True
+        self._taken = [t.detach().clone() for t in self._parts.tensors(shared)]
 
     def _laid_out(self, kernel: Kernel, constants: Sequence[Tensor]) -> list[Tensor]:
         """As they are and packed, in the order of the kernel's arrays."""
@@ -157,7 +158,7 @@ class ChainKernel:
             keep: Where kept draws go.
             n_threads: Threads at most.
         """
-        read = self._parts.chain_kwargs()
+        read = self._parts.chain_kwargs
         kwargs = [self.flat(t) if p in read else None for p, t in enumerate(chains.chain_kwargs)]
         held, *energy_held = self._held
         arrays = _pointers([*chains.state, chains.failed_at, *held])

@@ -43,20 +43,22 @@ class Parts:
         self.main, self.energy = main, energy
         self._all = [main] if energy is None else [main, energy]
         self._reach = reach
+        self.chain_kwargs = sorted({position for part in self._all for position in part.program.chain_kwargs()})
+        """Positions of the keyword arguments of each chain that are read."""
         self._within = 0.0
         """How far from the origin the energy is surely finite, by the constants as they were last."""
-
-    def chain_kwargs(self) -> list[int]:
-        """Positions of the keyword arguments of each chain that are read."""
-        return sorted({position for part in self._all for position in part.program.chain_kwargs()})
 
     def captured(self, shared: Sequence[Tensor]) -> list[list[Tensor]]:
         """The captured tensors that each program reads, as they are now."""
         return [part.captured(shared) for part in self._all]
 
+    def tensors(self, shared: Sequence[Tensor]) -> list[Tensor]:
+        """The user's own that the programs depend on."""
+        return list({id(t): t for part in self._all for t in part.tensors(shared)}.values())
+
     def versions(self, shared: Sequence[Tensor]) -> object:
         """Equal as long as no captured tensor has been written to; None where tensors do not tell."""
-        tensors = [t for part in self._all for t in part.tensors(shared)]
+        tensors = self.tensors(shared)
         if any(t.is_inference() for t in tensors):
             return None
         return [(t.data_ptr(), t._version) for t in tensors]

@@ -165,7 +165,7 @@ class TritonKernel:
         """
         assert self._pools is not None
         form = self.form
-        kwargs = [self._flat(chains.chain_kwargs[p]) for p in self._parts.chain_kwargs()]
+        kwargs = [self._flat(chains.chain_kwargs[p]) for p in self._parts.chain_kwargs]
         thin, until, n_kept = (
             (0, 0, 0) if keep is None else (keep.thin, keep.thin - keep.phase % keep.thin, keep.x.shape[1])
         )
