@@ -15,6 +15,8 @@ from benchmarks.workloads import Workload, initial
 
 if TYPE_CHECKING:
     import compiled_ebm as ce
+from compiled_ebm.hypertable import hyper_rows
+from compiled_ebm.session import buffers
 
 BACKENDS = ("eager", "inductor", "fused", "auto")
 PEERS: dict[str, Callable[[Workload, str, float], Contender]] = {
@@ -53,11 +55,11 @@ class CompiledLangevin:
         sampler, work = self._built(), self.workload
         state = sampler.init(self.x0, seed=0)
         program, launch = sampler._builds.get({}, work.n_chains)
-        chains = sampler._buffers(program, launch, state, {})
+        chains = buffers(program, launch, state, {})
         launch.prepare(chains)
         launch.init(chains, 0)
         launch.begin(chains)
-        hyper = sampler._hyper(0, work.n_steps)(0, work.n_steps)
+        hyper = hyper_rows(sampler.transition, 0, work.n_steps, sampler.dtype, sampler.device)(0, work.n_steps)
         return lambda: launch(chains, 0, hyper, None)
 
     def _built(self) -> ce.Sampler:

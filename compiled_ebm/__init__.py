@@ -22,9 +22,22 @@ from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning, 
 from compiled_ebm.kernel_cost import KernelCost, kernel_cost
 from compiled_ebm.repetition import repeat
 from compiled_ebm.sampler import Sampler
-from compiled_ebm.samplers import LangevinDynamics
+from compiled_ebm.samplers import GradientDescentSampler, HamiltonianMonteCarlo, LangevinDynamics, NesterovSampler
 from compiled_ebm.state import ChainState, RunResult, RunStats
-from compiled_ebm.transitions import Langevin, Noise, Transition
+from compiled_ebm.transitions import (
+    HMC,
+    MALA,
+    Barker,
+    GradientDescent,
+    Langevin,
+    Nesterov,
+    Noise,
+    PreconditionedLangevin,
+    RandomWalk,
+    ReplicaExchange,
+    Transition,
+    UnderdampedLangevin,
+)
 
 __version__ = "0.1.0"
 
@@ -32,6 +45,7 @@ __all__ = [
     "AckleyModel",
     "BackendUnavailableError",
     "BananaModel",
+    "Barker",
     "BaseModel",
     "BoothModel",
     "ChainState",
@@ -39,21 +53,32 @@ __all__ = [
     "FunnelModel",
     "GaussianMixtureModel",
     "GaussianModel",
+    "GradientDescent",
+    "GradientDescentSampler",
+    "HMC",
+    "HamiltonianMonteCarlo",
     "HarmonicModel",
     "HimmelblauModel",
     "KernelCost",
     "Langevin",
     "LangevinDynamics",
+    "MALA",
     "MLPModel",
+    "Nesterov",
+    "NesterovSampler",
     "Noise",
     "NonFiniteChainWarning",
+    "PreconditionedLangevin",
+    "RandomWalk",
     "RastriginModel",
+    "ReplicaExchange",
     "RosenbrockModel",
     "RunResult",
     "RunStats",
     "Sampler",
     "StyblinskiTangModel",
     "Transition",
+    "UnderdampedLangevin",
     "UnsupportedEnergyError",
     "__version__",
     "build_sampler",

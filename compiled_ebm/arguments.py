@@ -17,6 +17,8 @@ from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.hosttensors import copied, finite_rows
 from compiled_ebm.state import ChainState
 from compiled_ebm.trace import KwargsSpec
+from compiled_ebm.transitions.base import Transition
+from compiled_ebm.transitions.replica_exchange import ReplicaExchange
 
 __all__ = [
     "DTYPES",
@@ -165,6 +167,18 @@ def check_state(
         )
     if state.positions.device != device:
         raise ValueError(f"state: expected a state on {device}, got one on {state.positions.device}")
+
+
+def check_ladders(transition: Transition, state: ChainState) -> None:
+    """Raise if replica exchange is to run on chains that are no whole ladders."""
+    if not isinstance(transition, ReplicaExchange):
+        return
+    rungs, first = len(transition.temperatures), int(state.chain_ids[0])
+    if state.n_chains % rungs or first % rungs:
+        raise ValueError(
+            f"state: expected whole ladders of {rungs} chains, one a temperature, got {state.n_chains} chains from "
+            f"chain {first} on; choose multiples of {rungs} for n_chains and first_chain"
+        )
 
 
 def checked_steps(n_steps: int, thin: int | None, first_step: int, has_collector: bool) -> tuple[int, int | None]:

@@ -27,7 +27,8 @@ from compiled_ebm.probe import InconsistentEnergyError, check_trace, probe
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.target import Energy, own_gradient
 from compiled_ebm.trace import ChainProgram, KwargsSpec, trace
-from compiled_ebm.transitions.base import Transition
+from compiled_ebm.transitions.base import Transition, set_vectors, with_own_vectors
+from compiled_ebm.transitions.tally import Tallied
 
 __all__ = ["BACKENDS", "build_sampler", "check_backend"]
 
@@ -164,15 +165,15 @@ class _Builds:
         compute_dtype: torch.dtype,
         tf32: bool,
     ) -> None:
+        self.carry_dtype = carry_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self._energy = energy
-        self._transition = transition
+        self._transition = with_own_vectors(transition, event_shape, carry_dtype, device)
         self._event_shape = event_shape
         self._asked = backend
         self._device = device
         self._dtype = dtype
         self._compute_dtype = compute_dtype
         self._tf32 = tf32
-        self.carry_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self._built: dict[object, tuple[ChainProgram, Launch]] = {}
         self._rows: dict[object, Mapping[str, Tensor]] = {}
         self._last: tuple[ChainProgram, Launch] | None = None
@@ -217,21 +218,28 @@ class _Builds:
         reasons += [self._chosen.why] if self._chosen else []
         return f"auto; {'; '.join(reasons)}" if reasons else "auto: the first that runs here"
 
-    def get(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
-        """Program and launch for these keyword arguments; rebuilt if what the energy holds was replaced."""
-        with _BUILDING:
-            return self._get(model_kwargs, n_chains)
+    def set_vectors(self, transition: Transition) -> None:
+        """Take the tensors of a transition that differs from the one that was traced in values alone."""
+        set_vectors(self._transition, transition)
 
-    def _get(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
+    def get(self, model_kwargs: Mapping[str, Any], n_chains: int, info: bool = False) -> tuple[ChainProgram, Launch]:
+        """Program and launch for these keyword arguments; rebuilt if what the energy holds was replaced.
+
+        With ``info`` the transition is a :class:`Tallied` one.
+        """
+        with _BUILDING:
+            return self._get(model_kwargs, n_chains, info)
+
+    def _get(self, model_kwargs: Mapping[str, Any], n_chains: int, info: bool) -> tuple[ChainProgram, Launch]:
         self._drop_stale()
         spec = KwargsSpec.of(model_kwargs, n_chains)
         rows = {name: model_kwargs[name][0] for name in spec.per_chain}
         rows |= {name: model_kwargs[name] for name in spec.shared}
-        key = (spec.per_chain, spec.shared, repr(spec.constants), *((t.shape, t.dtype) for t in rows.values()))
+        key = (info, spec.per_chain, spec.shared, repr(spec.constants), *((t.shape, t.dtype) for t in rows.values()))
         if key not in self._built:
             begin = time.perf_counter()
             with collection_paused():
-                program, notes = self._checked_program(spec, rows, model_kwargs, n_chains)
+                program, notes = self._checked_program(spec, rows, model_kwargs, n_chains, info)
             while len(self._built) >= _MAX_PROGRAMS:
                 self._built.pop(next(iter(self._built)))
             self._rows = {k: row for k, row in self._rows.items() if k in self._built} | {key: rows}
@@ -244,11 +252,11 @@ class _Builds:
         return self._last
 
     def _checked_program(
-        self, spec: KwargsSpec, rows: Mapping[str, Tensor], model_kwargs: Mapping[str, Any], n_chains: int
+        self, spec: KwargsSpec, rows: Mapping[str, Tensor], model_kwargs: Mapping[str, Any], n_chains: int, info: bool
     ) -> tuple[ChainProgram, list[str]]:
         """Probe the energy, trace it, and compare the trace with it; a refusal names a line, if only the energy's."""
         try:
-            return self._probed_program(spec, rows, model_kwargs, n_chains)
+            return self._probed_program(spec, rows, model_kwargs, n_chains, info)
         except UnsupportedEnergyError as error:
             where = sourcelines.line_of_definition(self._energy)
             if where is None or re.search(r"\.py:\d|<.*>:\d", str(error)):
@@ -256,7 +264,7 @@ class _Builds:
             raise UnsupportedEnergyError(f"{error} (the energy at {where})") from error
 
     def _probed_program(
-        self, spec: KwargsSpec, rows: Mapping[str, Tensor], model_kwargs: Mapping[str, Any], n_chains: int
+        self, spec: KwargsSpec, rows: Mapping[str, Tensor], model_kwargs: Mapping[str, Any], n_chains: int, info: bool
     ) -> tuple[ChainProgram, list[str]]:
         options: dict[str, Any] = {
             "carry_dtype": self.carry_dtype,
@@ -270,16 +278,16 @@ class _Builds:
             probed = probe(self._energy, self._event_shape, **options)
         except InconsistentEnergyError as error:
             # what the trace says of a random draw or of control flow on data names the operation and the line
-            self._trace(spec, rows)
+            self._trace(spec, rows, info)
             raise UnsupportedEnergyError(str(error)) from error
-        program = self._trace(spec, rows)
+        program = self._trace(spec, rows, info)
         check_trace(program, probed)
         return program, probed.notes
 
-    def _trace(self, spec: KwargsSpec, rows: Mapping[str, Tensor]) -> ChainProgram:
+    def _trace(self, spec: KwargsSpec, rows: Mapping[str, Tensor], info: bool) -> ChainProgram:
         program = trace(
             self._energy,
-            self._transition,
+            cast(Transition, Tallied(self._transition)) if info else self._transition,
             self._event_shape,
             carry_dtype=self.carry_dtype,
             compute_dtype=self._compute_dtype,
@@ -306,7 +314,7 @@ class _Builds:
 
     def _same_programs(self) -> bool:
         for key, (program, _) in self._built.items():
-            again = self._trace(program.kwargs, self._rows[key])
+            again = self._trace(program.kwargs, self._rows[key], isinstance(program.transition, Tallied))
             for old, new in ((program.init, again.init), (program.step, again.step)):
                 same_code = old.body.code == new.body.code and old.prelude.code == new.prelude.code
                 if not same_code or not all(

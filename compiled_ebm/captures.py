@@ -11,7 +11,7 @@ import functools
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,9 +106,12 @@ def tensors(slots: list[Slot]) -> list[Slot]:
     return [slot for slot in slots if isinstance(slot.value, Tensor)]
 
 
-def names(slots: list[Slot], wanted: Sequence[Tensor]) -> tuple[str, ...]:
-    """What the energy calls each tensor: the path to it without its first part, the energy itself."""
-    paths: dict[int, str] = {}
+def names(slots: list[Slot], wanted: Sequence[Tensor], others: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """What the energy calls each tensor: the path to it without its first part, the energy itself.
+
+    ``others`` are tensors that are not the energy's, by name.
+    """
+    paths = {id(tensor): name for name, tensor in others.items()}
     for slot in reversed(tensors(slots)):
         paths[id(slot.value)] = slot.path.partition(".")[2] or slot.path
     return tuple(paths.get(id(tensor), "tensor") for tensor in wanted)

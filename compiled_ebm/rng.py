@@ -28,7 +28,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["MAX_NUMBERS", "Stream", "normals", "philox4x32", "uniforms", "words"]
+__all__ = ["MAX_NUMBERS", "Stream", "normals", "philox4x32", "seed_tensor", "uniforms", "words"]
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -47,6 +47,14 @@ class Stream(enum.IntEnum):
     TRANSITION_UNIFORM = 1
     INITIALISATION = 2
     RESAMPLING = 3
+    EXCHANGE = 4
+
+
+def seed_tensor(seed: int, device: torch.device) -> Tensor:
+    """A 64-bit seed as 0-d int64."""
+    signed = seed - (1 << 64) if seed >= 1 << 63 else seed
+    # a fill, where torch.tensor would copy from the host and wait for the device
+    return torch.full((), signed, dtype=torch.int64, device=device)
 
 
 def philox4x32(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,12 +16,22 @@ from torch import Tensor
 from compiled_ebm.backends.base import Chains, Keep, Launch
 from compiled_ebm.draws.memory import Collector
 
-__all__ = ["MAX_LAUNCH_STEPS", "advance"]
+__all__ = ["MAX_LAUNCH_STEPS", "Interlude", "advance"]
 
 _LAUNCH_SECONDS = 0.1
 MAX_LAUNCH_STEPS = 1 << 16
 _KEEP_BYTES = 64 << 20
 """Bytes of kept draws that one launch may hold before they are handed on."""
+
+
+class Interlude(Protocol):
+    """What is done to the chains between launches, on their device."""
+
+    def until(self, step: int) -> int | None:
+        """Steps that a launch which begins at this one may do before the next time, or None for any number."""
+
+    def act(self, chains: Chains, step: int) -> None:
+        """Called after each launch, with the step that comes next."""
 
 
 class _Interrupt:
@@ -63,8 +74,9 @@ def advance(
     thin: int | None,
     collector: Collector | None,
     report: Callable[[int], None],
+    interludes: Sequence[Interlude] = (),
 ) -> tuple[int, int]:
-    """Do ``n_steps`` steps in launches sized to about 100 ms.
+    """Do ``n_steps`` steps in stretches of about 100 ms, each one launch, or several with interludes between.
 
     Args:
         launch: Compiled code.
@@ -74,7 +86,8 @@ def advance(
         n_steps: How many.
         hyper: ``(done, count)`` to the next ``count`` steps' hyper-parameters, ``[count, n_hyper]`` on the device.
         thin, collector: Keep every thin-th step's draws, if given.
-        report: Called with the number of steps done, after each launch.
+        report: Called with the number of steps done, after each stretch.
+        interludes: What is done between launches; the host does not wait for the device there.
 
     Returns:
         Steps done (fewer than asked after Ctrl-C) and launches made.
@@ -84,21 +97,27 @@ def advance(
     wanted = launch.first_steps(n_chains)
     with _deferred_interrupt() as interrupt:
         while done < n_steps and not interrupt.requested:
-            count = min(wanted, n_steps - done, MAX_LAUNCH_STEPS)
-            keep = None
-            if thin is not None and collector is not None:
-                keep, room, count = _keep(chains, n_chains, thin, done, count, room)
-            begin = time.perf_counter()
-            launch(chains, first_step + done, hyper(done, count), keep)
+            begin, start = time.perf_counter(), done
+            stretch = min(wanted, n_steps - done)
+            while done < start + stretch and not interrupt.requested:
+                step = first_step + done
+                limits = [limit for interlude in interludes if (limit := interlude.until(step)) is not None]
+                count = min(start + stretch - done, MAX_LAUNCH_STEPS, *limits)
+                keep = None
+                if thin is not None and collector is not None:
+                    keep, room, count = _keep(chains, n_chains, thin, done, count, room)
+                launch(chains, step, hyper(done, count), keep)
+                done += count
+                n_launches += 1
+                for interlude in interludes:
+                    interlude.act(chains, first_step + done)
+                if keep is not None and collector is not None and keep.x.shape[0]:
+                    collector.write(keep.x, keep.energy)
             launch.synchronize()
             seconds = time.perf_counter() - begin
-            done += count
-            n_launches += 1
-            if keep is not None and collector is not None and keep.x.shape[0]:
-                collector.write(keep.x, keep.energy)
             report(done)
             # at most eight-fold growth: the first launches also pay for cold caches
-            wanted = max(1, min(8 * count, int(count * _LAUNCH_SECONDS / max(seconds, 1e-6))))
+            wanted = max(1, min(8 * stretch, int(stretch * _LAUNCH_SECONDS / max(seconds, 1e-6))))
     return done, n_launches
 
 

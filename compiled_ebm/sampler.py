@@ -8,67 +8,38 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from compiled_ebm import rng, runloop
 from compiled_ebm.arguments import (
     MAX_STEPS,
+    check_ladders,
     check_state,
     checked_int,
     checked_kwargs,
     checked_positions,
     checked_steps,
-    naming_kwargs,
 )
-from compiled_ebm.backends.base import Chains, Launch
+from compiled_ebm.backends.base import Launch
+from compiled_ebm.draws.means import InfoMeans
 from compiled_ebm.draws.memory import Collector, MemoryDraws
 from compiled_ebm.draws.progress import progress_bar
 from compiled_ebm.errors import NonFiniteChainWarning
-from compiled_ebm.hosttensors import copied, finite_rows, sent
+from compiled_ebm.exchange import Exchange
+from compiled_ebm.hosttensors import finite_rows
+from compiled_ebm.hypertable import hyper_rows
 from compiled_ebm.memory import check_fits
+from compiled_ebm.session import Builds, Session
 from compiled_ebm.state import ChainState, RunResult, RunStats
 from compiled_ebm.trace import ALIVE, ChainProgram
 from compiled_ebm.transitions.base import Transition
+from compiled_ebm.transitions.replica_exchange import ReplicaExchange
+from compiled_ebm.transitions.tally import told_by
 
-__all__ = ["Builds", "Sampler"]
-
-_TABLE_STEPS = 1 << 22
-"""Steps whose hyper-parameters are evaluated before the run starts: 32 MiB a hyper-parameter."""
-
-
-class Builds(Protocol):
-    """What the sampler asks of the builder."""
-
-    def get(self, model_kwargs: Mapping[str, Any], n_chains: int) -> tuple[ChainProgram, Launch]:
-        """Program and launch for these keyword arguments, built or rebuilt if need be."""
-
-    def prepare(self, program: ChainProgram, launch: Launch, chains: Chains) -> Launch:
-        """Compile for these buffers; may give another launch where ``auto`` finds that the first cannot do it."""
-
-    def checksum(self, program: ChainProgram, chains: Chains) -> tuple[int, ...]:
-        """Of everything but x that energy and gradient depend on."""
-
-    def explain(self) -> str:
-        """For :meth:`Sampler.explain`."""
-
-    def source(self) -> str:
-        """For :attr:`Sampler.source`."""
-
-    @property
-    def backend(self) -> str:
-        """The backend in use."""
-
-    @property
-    def passed_over(self) -> dict[str, str]:
-        """Backends that ``auto`` has passed over, and why."""
-
-    @property
-    def seconds(self) -> float:
-        """Spent building so far."""
+__all__ = ["Sampler"]
 
 
 class Sampler:
@@ -109,7 +80,9 @@ class Sampler:
                 f"transition: expected one that differs from {self._transition} in values and schedules only, got "
                 f"{value}; build another sampler for another move, clamp or grad_clip"
             )
-        self._transition = value
+        with self._running:
+            self._builds.set_vectors(value)
+            self._transition = value
 
     @torch.inference_mode(False)
     def init(
@@ -155,7 +128,7 @@ class Sampler:
         ids = first_chain + torch.arange(n_chains, dtype=torch.int64, device=self.device)
         if x0 is None:
             z = rng.normals(
-                _seed_tensor(seed, self.device),
+                rng.seed_tensor(seed, self.device),
                 torch.zeros((), dtype=torch.int64, device=self.device),
                 ids,
                 math.prod(self.event_shape),
@@ -187,6 +160,7 @@ class Sampler:
         model_kwargs: Mapping[str, Any] | None = None,
         progress: bool = False,
         collector: Collector | None = None,
+        info: bool = False,
     ) -> RunResult:
         """Advance every chain by ``n_steps``; the state given is not changed.
 
@@ -197,6 +171,9 @@ class Sampler:
             model_kwargs: For the energy; tensors whose first dimension is the number of chains are per chain.
             progress: Show a bar on stderr (needs rich). It changes no sample.
             collector: Also hand every kept draw to this object (``thin`` says which).
+            info: Also average what the transition tells of its steps (energy, acceptance, ...) chain by chain, in
+                registers: ``stats.info``, and with ``thin`` over the steps that lead to each draw, for which launches
+                are at most ``thin`` steps long: ``stats.info_draws``.
 
         Returns:
             :class:`RunResult` ``(state, draws, stats)``. Two runs of n steps give bit for bit what one of 2n gives.
@@ -213,7 +190,7 @@ class Sampler:
         n_steps, thin = checked_steps(n_steps, thin, state.step, collector is not None)
         kwargs = checked_kwargs(self._model_kwargs if model_kwargs is None else model_kwargs, self.device)
         with self._running, torch.autocast(self.device.type, enabled=False):  # compute_dtype says it, nothing else
-            return self._run(state, n_steps, thin, kwargs, progress, collector)
+            return self._run(state, n_steps, thin, kwargs, progress, collector, info)
 
     def _run(
         self,
@@ -223,31 +200,31 @@ class Sampler:
         kwargs: Mapping[str, Any],
         progress: bool,
         collector: Collector | None,
+        info: bool,
     ) -> RunResult:
         before = self._builds.seconds
         begin = time.perf_counter()
-        hyper = self._hyper(state.step, n_steps)
-        program, launch = self._builds.get(kwargs, state.n_chains)
+        hyper = hyper_rows(self._transition, state.step, n_steps, self._carry, self.device)
+        check_ladders(self._transition, state)
         n_kept = n_steps // thin if thin else 0
         kept_here = n_kept if thin and collector is None else 0
-        self._check_memory(state.n_chains, kept_here, launch)
-        chains = self._buffers(program, launch, state, kwargs)
-        with naming_kwargs(kwargs, program.kwargs, state.n_chains):
-            while (prepared := self._builds.prepare(program, launch, chains)) is not launch:
-                launch, chains = prepared, self._buffers(program, prepared, state, kwargs)
-            weights = self._builds.checksum(program, chains)
-            if state.carried is None or state.weights != weights:
-                launch.init(chains, state.step)
-                _keep_failed(chains, state)
-        launch.begin(chains)
+        session = Session(
+            self._builds, state, kwargs, info, lambda launch: self._check_memory(state.n_chains, kept_here, launch)
+        )
 
         memory = None
         if thin and collector is None:
             memory = MemoryDraws(state.n_chains, n_kept, self.event_shape, self.dtype, self.device)
+        means = exchange = None
+        if info:
+            told = told_by(self._transition)
+            means = InfoMeans(told, state.n_chains, state.step, thin, self.device)
+        if isinstance(self._transition, ReplicaExchange):
+            exchange = self._exchange(self._transition, session.fields, state, hyper, thin)
         with progress_bar(progress, n_steps, state.n_chains) as report:
             done, n_launches = runloop.advance(
-                launch,
-                chains,
+                session.launch,
+                session.chains,
                 state.n_chains,
                 state.step,
                 n_steps,
@@ -255,71 +232,36 @@ class Sampler:
                 thin=thin,
                 collector=memory if collector is None else collector,
                 report=report,
+                interludes=[interlude for interlude in (means, exchange) if interlude is not None],
             )
-        final = self._final_state(state, chains, done, weights)
+        final = session.final(done)
         build_seconds = self._builds.seconds - before
         _warn_of_range(final)
         stats = _stats(final, done, n_launches, build_seconds, time.perf_counter() - begin - build_seconds, n_steps)
+        if means is not None:
+            stats = replace(stats, info=means.means(final.failed_at, final.step), info_draws=means.draws())
+        if exchange is not None:
+            stats = replace(stats, swap_acceptance=exchange.acceptance(), temperatures=exchange.temperatures())
         return RunResult(final, memory.draws if memory else None, stats)
 
-    def _hyper(self, first_step: int, n_steps: int) -> Callable[[int, int], Tensor]:
-        """The hyper-parameters of a stretch of the run's steps, ``[count, n_hyper]`` on the device.
-
-        All of them are evaluated (and checked) at once, but for runs so long that the table itself would be large.
-        """
-
-        def table(first: int, count: int) -> Tensor:
-            exact = np.stack([column.numpy() for column in self._transition.hyper_table(first, count)], axis=1)
-            with np.errstate(over="ignore", under="ignore"):
-                rounded = exact.astype(np.float64 if self._carry == torch.float64 else np.float32)
-            if not (np.isfinite(rounded) & ((rounded == 0) == (exact == 0))).all():
-                raise ValueError(
-                    f"transition: expected values within the range of {self._carry}, got {exact[0].tolist()} at the "
-                    f"first step of {self._transition}; choose larger or smaller ones, or dtype=torch.float64"
-                )
-            return sent(torch.from_numpy(rounded), self.device)
-
-        if n_steps > _TABLE_STEPS:
-            return lambda done, count: table(first_step + done, count)
-        whole = table(first_step, n_steps)
-        return lambda done, count: whole[done : done + count]
-
-    def _buffers(self, program: ChainProgram, launch: Launch, state: ChainState, kwargs: Mapping[str, Any]) -> Chains:
-        """Copies of the state's tensors, padded to the launch's capacity by repeating the first chain."""
-        n = state.n_chains
-        capacity = launch.capacity(n)
-
-        def padded(tensor: Tensor) -> Tensor:
-            if capacity == n:
-                return copied(tensor)
-            return torch.cat([tensor, tensor[:1].expand(capacity - n, *tensor.shape[1:])])
-
-        if state.carried is None:
-            rest = [
-                copied(torch.zeros((), dtype=self._carry, device=self.device).expand(capacity, *shape))
-                for shape in program.state_shapes[1:]
-            ]
-        else:
-            rest = [padded(leaf) for leaf in state.carried]
-        return Chains(
-            (padded(state.positions), *rest),
-            padded(state.failed_at),
-            padded(state.chain_ids),
-            _seed_tensor(state.seed, self.device),
-            tuple(padded(kwargs[name]) for name in program.kwargs.per_chain),
-            tuple(kwargs[name] for name in program.kwargs.shared),
-        )
-
-    def _final_state(self, state: ChainState, chains: Chains, done: int, weights: tuple[int, ...]) -> ChainState:
-        n = state.n_chains
-        x, *carried = (copied(leaf[:n]) for leaf in chains.state)
-        return replace(
-            state,
-            positions=x,
-            carried=tuple(carried),
-            failed_at=copied(chains.failed_at[:n]),
-            step=state.step + done,
-            weights=weights,
+    def _exchange(
+        self,
+        transition: ReplicaExchange,
+        fields: tuple[str, ...],
+        state: ChainState,
+        hyper: Callable[[int, int], Tensor],
+        thin: int | None,
+    ) -> Exchange:
+        column = transition.hyper_type._fields.index("inverse_temperature")  # type: ignore[attr-defined]
+        return Exchange(
+            len(transition.temperatures),
+            transition.swap_every,
+            state.n_chains,
+            fields,
+            lambda step: hyper(step - state.step, 1)[0, column],
+            state.step,
+            thin,
+            self.device,
         )
 
     def build(self, n_chains: int, model_kwargs: Mapping[str, Any] | None = None) -> float:
@@ -384,12 +326,6 @@ class Sampler:
         return f"Sampler({self._transition}, event_shape={self.event_shape}, dtype={self.dtype}, device={self.device})"
 
 
-def _keep_failed(chains: Chains, state: ChainState) -> None:
-    """A chain that had failed before stays failed since then, whatever its energy is now."""
-    n = state.n_chains
-    chains.failed_at[:n] = torch.where(state.failed_at >= 0, state.failed_at, chains.failed_at[:n])
-
-
 def _warn_of_range(state: ChainState) -> None:
     """Positions are carried in float32 and handed out in the user's dtype, which may not reach as far."""
     if state.dtype.itemsize >= state.positions.dtype.itemsize:
@@ -420,9 +356,3 @@ def _stats(
     return RunStats(
         state.n_chains, done, n_failed, first, build_seconds, run_seconds, n_launches, interrupted=done < n_steps
     )
-
-
-def _seed_tensor(seed: int, device: torch.device) -> Tensor:
-    signed = seed - (1 << 64) if seed >= 1 << 63 else seed
-    # a fill, where torch.tensor would copy from the host and wait for the device
-    return torch.full((), signed, dtype=torch.int64, device=device)

@@ -79,6 +79,12 @@ class RunStats:
         run_seconds: The rest.
         n_launches: Calls into compiled code.
         interrupted: Whether Ctrl-C ended the run early.
+        info: With ``info=True``, float64 ``[n_chains]`` means over the run's steps of what the transition tells:
+            energy, acceptance, accepted, divergent, as it has them.
+        info_draws: With ``thin`` too, the same ``[n_chains, n_kept]`` over the steps that lead to each draw.
+        swap_acceptance: Of replica exchange: float64 ``[R - 1]``, the part of the swaps that were accepted between
+            neighbours, the coldest first.
+        temperatures: Of replica exchange with ``thin``: ``[n_chains, n_kept]``, at which each draw was made.
     """
 
     n_chains: int
@@ -89,6 +95,10 @@ class RunStats:
     run_seconds: float
     n_launches: int
     interrupted: bool
+    info: dict[str, Tensor] | None = None
+    info_draws: dict[str, Tensor] | None = None
+    swap_acceptance: Tensor | None = None
+    temperatures: Tensor | None = None
 
     @property
     def chain_steps_per_second(self) -> float:
@@ -105,6 +115,24 @@ class RunResult(NamedTuple):
     """Kept draws ``[n_chains, n_steps // thin, *event]``, or None if no ``thin`` was given."""
     stats: RunStats
     """Figures."""
+
+    def at_temperature(self, temperature: float) -> Tensor:
+        """The draws that replica exchange made at one temperature: ``[n_ladders, n_kept, *event]``.
+
+        Raises:
+            ValueError: There are no draws, or none at this temperature.
+        """
+        if self.draws is None or self.stats.temperatures is None:
+            raise ValueError("at_temperature: expected draws of ReplicaExchange, got none; run it with thin=1, say")
+        held = self.stats.temperatures
+        rungs = sorted(set(held[:, 0].tolist())) if held.shape[1] else [temperature]
+        nearest = min(rungs, key=lambda rung: abs(rung - temperature))
+        if abs(nearest - temperature) > 1e-6 * abs(temperature):
+            raise ValueError(f"temperature: expected one of {rungs}, got {temperature}")
+        chosen = held.view(-1, len(rungs), held.shape[1]) == nearest
+        ladders = self.draws.view(-1, len(rungs), *self.draws.shape[1:])
+        index = chosen.int().argmax(dim=1)[:, None].reshape(-1, 1, held.shape[1], *(1,) * (self.draws.ndim - 2))
+        return ladders.gather(1, index.expand(-1, 1, -1, *self.draws.shape[2:])).squeeze(1)
 
 
 # plain tensors and numbers: torch.load takes them as it does weights

@@ -22,7 +22,7 @@ from compiled_ebm.chaingraph import ChainGraph, peak_bytes, trace_graph
 from compiled_ebm.loopgraph import readable_code
 from compiled_ebm.masks import FewChosenError
 from compiled_ebm.target import BatchTarget, Energy
-from compiled_ebm.transitions.base import NoiseDraw, Target, Transition
+from compiled_ebm.transitions.base import NoiseDraw, Target, Transition, vectors_of
 
 __all__ = [
     "ALIVE",
@@ -259,7 +259,7 @@ def trace(
         kwargs=kwargs_spec,
         state_type=state_type,
         state_shapes=tuple(tuple(t.shape) for t in example_state[:-1]),
-        captured_names=captures.names(slots, step_graph.captured),
+        captured_names=captures.names(slots, step_graph.captured, vectors_of(transition)),
         notes=tuple(notes),
     )
 

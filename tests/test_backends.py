@@ -35,6 +35,7 @@ from torch import Tensor, nn
 import compiled_ebm as ce
 from compiled_ebm import builder, memory, runloop, schedules
 from compiled_ebm.draws.memory import StepDiagnostics, Tee
+from compiled_ebm.session import buffers
 
 BACKENDS = ("eager", "inductor", "fused")
 N, N_STEPS = 48, 10
@@ -1031,7 +1032,7 @@ def test_cuda_steady_state_neither_syncs_nor_allocates() -> None:
     sampler = on_cuda(case)
     state = sampler.run(sampler.init(case.x0(N).cuda(), seed=SEED), 200).state
     program, launch = sampler._builds.get({}, N)
-    chains = sampler._buffers(program, launch, state, {})
+    chains = buffers(program, launch, state, {})
     launch.prepare(chains)
     launch.begin(chains)
     table = torch.stack(list(sampler.transition.hyper_table(state.step, 200)), dim=1)

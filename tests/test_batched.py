@@ -19,6 +19,7 @@ from compiled_ebm import rng
 from compiled_ebm.backends import cudagraph, graph_bucket, graph_length, inductor
 from compiled_ebm.backends.base import FEW_STEPS, Chains
 from compiled_ebm.backends.batched import batched_noise, batched_step, noise_buffers, step_inputs
+from compiled_ebm.session import buffers
 from compiled_ebm.trace import ChainProgram, KwargsSpec, trace
 from compiled_ebm.transitions.base import NoiseDraw
 
@@ -258,7 +259,7 @@ def test_a_moved_buffer_is_seen_and_captured_anew(pretend_cuda: None) -> None:
     state = sampler.init(n_chains=20, seed=3)
     want = sampler.run(state, 10).state
     program, launch = sampler._builds.get({}, 20)
-    chains = sampler._buffers(program, launch, want, {})
+    chains = buffers(program, launch, want, {})
     bucket = launch._buckets.find(32)
     bucket.constants[0].set_(bucket.constants[0].clone())
     with pytest.raises(RuntimeError, match="static buffers where they were.*run the sampler again"):

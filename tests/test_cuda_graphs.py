@@ -15,6 +15,8 @@ from torch import Tensor, nn
 import compiled_ebm as ce
 from compiled_ebm import rng
 from compiled_ebm.backends.base import Chains, Keep
+from compiled_ebm.hypertable import hyper_rows
+from compiled_ebm.session import buffers
 from compiled_ebm.transitions.base import NoiseDraw
 
 triton = pytest.importorskip("triton")
@@ -36,7 +38,7 @@ def sampler_on_cuda(step_size: float = 0.01, seed: int = 0) -> ce.Sampler:
 
 def prepared(sampler: ce.Sampler, state: ce.ChainState) -> tuple[Any, Chains]:
     program, launch = sampler._builds.get({}, state.n_chains)
-    chains = sampler._buffers(program, launch, state, {})
+    chains = buffers(program, launch, state, {})
     launch.prepare(chains)
     launch.begin(chains)
     return launch, chains
@@ -129,12 +131,12 @@ def test_launches_that_keep_draws_neither_sync_nor_allocate() -> None:
 
 def test_hyper_parameters_are_sent_without_a_sync() -> None:
     sampler = sampler_on_cuda()
-    sampler._hyper(0, 1000)  # the pinned memory is allocated once
+    hyper_rows(sampler.transition, 0, 1000, torch.float32, sampler.device)  # the pinned memory is allocated once
     torch.cuda.synchronize()
     mode = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        table = sampler._hyper(0, 1000)(0, 1000)
+        table = hyper_rows(sampler.transition, 0, 1000, torch.float32, sampler.device)(0, 1000)
     finally:
         torch.cuda.set_sync_debug_mode(mode)
     assert torch.allclose(table[:, 0], torch.full((1000,), 0.01, device="cuda"))
@@ -278,7 +280,7 @@ def test_build_and_free_leaves_memory_flat(cycles: int) -> None:
 
     def cycle() -> None:
         launch: Any = CudaGraphLaunch(program)
-        chains = sampler._buffers(program, launch, state, {})
+        chains = buffers(program, launch, state, {})
         launch.prepare(chains)
         launch.init(chains, 0)
         launch.begin(chains)

@@ -18,6 +18,7 @@ import compiled_ebm as ce
 from benchmarks.workloads import TEN, Workload, initial
 from compiled_ebm.backends.fused.reference import OPERATIONS
 from compiled_ebm.energies.registry import BUILTIN_ENERGIES
+from compiled_ebm.session import buffers
 
 pytest.importorskip("triton")
 
@@ -190,7 +191,7 @@ def test_launches_neither_sync_nor_allocate() -> None:
     sampler = fused(ce.MLPModel(2, seed=0, confinement=1.0).cuda(), 2)
     state = run(sampler, fixed(N, 2), 50)
     program, launch = sampler._builds.get({}, N)
-    chains = sampler._buffers(program, launch, state, {})
+    chains = buffers(program, launch, state, {})
     launch.prepare(chains)
     launch.begin(chains)
     table = torch.full((200, 2), 0.01, device="cuda")

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
-__all__ = ["Noise", "NoiseDraw", "Target", "Transition"]
+__all__ = [
+    "Noise",
+    "NoiseDraw",
+    "Target",
+    "Transition",
+    "extended",
+    "lasting_of",
+    "set_vectors",
+    "vectors_of",
+    "with_own_vectors",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,12 @@ class Transition(Protocol):
     ``init`` and ``step`` see ONE chain: no batch dimension, no generator, no I/O. The first two fields of a State
     are always ``x`` and its ``energy``, ``target.energy(x)``: the run loop keeps the one and quarantines chains by
     both. An energy that no later step reads is evaluated where it is looked at only.
+
+    Three more class variables may be given. ``info_type`` is the NamedTuple of 0-d tensors that a step gives beside
+    the State: without it, a run cannot average them. ``vector_fields`` names fields that hold a tensor with the shape
+    of x, or a 0-d one, or None: live values, which a sampler takes anew without being built again; inside ``step``
+    they are in the carried dtype. ``lasting`` names fields of the State that are no function of x, such as a momentum:
+    where the weights of an energy have changed, they stay, and the other fields are made anew by ``init``.
     """
 
     noise: ClassVar[Noise]
@@ -65,3 +85,68 @@ class Transition(Protocol):
 
     def structure(self) -> tuple[object, ...]:
         """What of the hyper-parameters is baked into the traced step; equal structures share one build."""
+
+
+def vectors_of(transition: Transition) -> dict[str, Tensor]:
+    """The transition's tensors by field; those that are None left out."""
+    fields: tuple[str, ...] = getattr(transition, "vector_fields", ())
+    return {name: value for name in fields if (value := getattr(transition, name)) is not None}
+
+
+def with_own_vectors(
+    transition: Transition, event_shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Transition:
+    """The transition with copies of its tensors, each with the shape of x: for a trace, which holds on to them.
+
+    Raises:
+        ValueError: A tensor has another shape.
+    """
+    own = {
+        name: torch.empty(event_shape, dtype=dtype, device=device).copy_(_fitting(name, value, event_shape))
+        for name, value in vectors_of(transition).items()
+    }
+    if not own:
+        return transition
+    copied = copy(transition)
+    for name, value in own.items():
+        object.__setattr__(copied, name, value)  # it may be frozen, and check and copy what it is made with
+    return copied
+
+
+def set_vectors(own: Transition, wanted: Transition) -> None:
+    """The values of another one's tensors into those that a trace holds on to.
+
+    Raises:
+        ValueError: A tensor has another shape than x.
+    """
+    given, held = vectors_of(wanted), vectors_of(own)
+    fitting = {name: _fitting(name, value, tuple(held[name].shape)) for name, value in given.items()}
+    for name, value in fitting.items():
+        held[name].copy_(value)
+
+
+def _fitting(name: str, value: Tensor, event_shape: tuple[int, ...]) -> Tensor:
+    if value.ndim and tuple(value.shape) != event_shape:
+        raise ValueError(
+            f"{name}: expected a number or a tensor of shape {list(event_shape)}, as x has, got {list(value.shape)}"
+        )
+    return value
+
+
+def lasting_of(transition: Transition) -> tuple[str, ...]:
+    """Fields of its State that are no function of x."""
+    return getattr(transition, "lasting", ())
+
+
+def extended(inner: type, further: tuple[str, ...]) -> Callable[..., Any]:
+    """A State type with further fields after those of another, which it has as ``inner_type``; one for each pair."""
+    key: Any = (inner, further)
+    if key not in _extended:
+        fields: tuple[str, ...] = inner._fields  # type: ignore[attr-defined]
+        made: Any = collections.namedtuple(inner.__name__, (*fields, *further))  # type: ignore[misc]
+        setattr(made, "inner_type", inner)  # noqa: B010
+        _extended[key] = made
+    return _extended[key]
+
+
+_extended: dict[Any, Callable[..., Any]] = {}

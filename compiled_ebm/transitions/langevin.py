@@ -77,6 +77,7 @@ class Langevin:
 
     noise: ClassVar[Noise] = Noise(normals=1)
     hyper_type: ClassVar[type] = LangevinHyper
+    info_type: ClassVar[type] = LangevinInfo
 
     def __post_init__(self) -> None:
         if self.noise_scale is not None and self.noise_std is not None:

@@ -1,11 +1,10 @@
-"""TorchEBM-shaped samplers: its names, arguments, defaults and shapes over the compiled run loop."""
+"""What TorchEBM-shaped samplers share: its arguments, defaults and shapes over the compiled run loop."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,84 +16,54 @@ from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.schedules import ScheduleLike, evaluate
 from compiled_ebm.target import Energy
-from compiled_ebm.transitions.langevin import Langevin
+from compiled_ebm.transitions.base import Transition
 
-__all__ = ["LangevinDynamics"]
+__all__ = ["CompiledSampler"]
 
 
-class LangevinDynamics(nn.Module):
-    r"""Langevin dynamics with TorchEBM's constructor and ``sample``, compiled.
-
-    .. math:: x_{t+1} = x_t - \eta \nabla E(x_t) + s \sqrt{2 \eta}\, \xi_t
+class CompiledSampler(nn.Module):
+    """What all samplers with TorchEBM's constructors share: schedulers, placement, ``sample``.
 
     Args:
         model: The energy ``[n, *event] -> [n]``; any callable.
-        step_size: eta > 0; a float, a schedule (step -> value) or a torchebm scheduler.
-        noise_scale: s >= 0; likewise. The target is exp(-E / s^2).
-        decay: Accepted for TorchEBM's sake; it has no effect, there or here.
-        clamp: (lo, hi) bounds applied to x after every step.
+        schedulers: Hyper-parameters by name: a float, a schedule (step -> value) or a torchebm scheduler.
         dtype: Of the positions handed in and out, and of the energy's arithmetic.
         device: Where to sample; by default where the model's tensors are, else where x is.
-        integrator: Only TorchEBM's default, ``None`` or ``"euler_maruyama"``.
         backend: "auto", "fused", "inductor" or "eager".
-
-    ``to(device, dtype)`` moves sampler and model as it does any module.
-
-    Raises:
-        TypeError, ValueError: Naming the argument, what was expected and what was given.
-
-    Source: https://soran-ghaderi.github.io/torchebm, ``LangevinDynamics`` of version 0.8.
-
-    Example:
-        >>> import torch, compiled_ebm as ce
-        >>> sampler = ce.LangevinDynamics(ce.DoubleWellModel(), step_size=0.01, backend="eager")
-        >>> sampler.sample(dim=2, n_samples=64, n_steps=10).shape
-        torch.Size([64, 2])
     """
+
+    diagnostics: ClassVar[tuple[str, ...]] = ("mean", "var", "energy")
+    """Keys of what ``return_diagnostics`` gives."""
 
     def __init__(
         self,
         model: Energy,
-        step_size: ScheduleLike = 1e-3,
-        noise_scale: ScheduleLike = 1.0,
-        decay: float = 0.0,
-        clamp: tuple[float, float] | None = None,
-        dtype: torch.dtype = torch.float32,
-        device: str | torch.device | None = None,
-        integrator: object = None,
-        *,
-        backend: str = "auto",
+        schedulers: dict[str, ScheduleLike],
+        dtype: torch.dtype,
+        device: str | torch.device | None,
+        backend: str,
     ) -> None:
         super().__init__()
         if not callable(model):
             raise TypeError(f"model: expected an energy [n, *event] -> [n], got {type(model).__name__}")
-        if decay != 0.0:
-            warnings.warn(f"decay: expected 0, got {decay}; it has no effect, as in TorchEBM", stacklevel=2)
-        _check_value("step_size", step_size)
-        _check_value("noise_scale", noise_scale)
-        if integrator is not None and not _is_euler_maruyama(integrator):
-            raise ValueError(
-                f"integrator: expected None or 'euler_maruyama', got {integrator!r}; other integrators of TorchEBM "
-                "are not compiled: use torchebm.samplers.LangevinDynamics for them"
-            )
+        for name, value in schedulers.items():
+            _check_value(name, value)
         self.model = model
-        self.decay = decay
-        self.clamp = clamp
         self.backend = backend
         self._placement: Tensor
-        self.schedulers: dict[str, ScheduleLike] = {"step_size": step_size, "noise_scale": noise_scale}
+        self.schedulers = schedulers
         self._device = None if device is None else resolve_device(device, [])
         self._steps_done = 0
         self._samplers: dict[tuple[object, ...], Sampler] = {}
         self._sampled: set[tuple[int, ...]] = set()
-        self._transition()
         check_dtypes(dtype=dtype)
         check_backend(backend)
         # follows nn.Module.to(), also where this sampler is part of another module
         self.register_buffer("_placement", torch.empty(0, dtype=dtype, device=self.device), persistent=False)
 
-    def _transition(self) -> Langevin:
-        return Langevin(self.schedulers["step_size"], self.schedulers["noise_scale"], clamp=self.clamp)
+    def _transition(self) -> Transition:
+        """The move, with the hyper-parameters as they are."""
+        raise NotImplementedError
 
     @property
     def dtype(self) -> torch.dtype:
@@ -111,7 +80,7 @@ class LangevinDynamics(nn.Module):
                 return tensor.device
         return torch.device("cpu")
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LangevinDynamics:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CompiledSampler:
         before = self._placement.device
         apply: Callable[..., nn.Module] = super()._apply
         apply(fn, recurse)
@@ -174,7 +143,8 @@ class LangevinDynamics(nn.Module):
             n_samples: Chains, where x is None.
             thin: Keep every thin-th step, >= 1; beyond n_steps none.
             return_trajectory: Return all kept positions ``[n_samples, n_steps // thin, *event]``.
-            return_diagnostics: Also return ``mean`` and ``var`` ``[n_kept, *event]`` and ``energy`` ``[n_kept]``.
+            return_diagnostics: Also return what the class names in ``diagnostics``: ``mean`` and ``var``
+                ``[n_kept, *event]``, ``energy`` and ``acceptance_rate`` ``[n_kept]``.
             reset_schedulers: Start schedules at step 0; False goes on where the last call ended.
             y: Conditioning tensor; short for ``model_kwargs={"y": y}``.
             model_kwargs: For the energy; tensors whose first dimension is the number of chains are per chain.
@@ -214,13 +184,20 @@ class LangevinDynamics(nn.Module):
                 thin if keeps else None,
                 model_kwargs=kwargs,
                 collector=Tee(*collectors) if keeps else None,
+                info=return_diagnostics and "acceptance_rate" in self.diagnostics,
             )
         self._sampled.add(event)
         self._steps_done += result.stats.n_steps
         if result.stats.interrupted:  # the loop around this call must hear of it; Sampler.run returns what there is
             raise KeyboardInterrupt
         output = result.state.x if memory is None else memory.draws
-        return output if diagnostics is None else (output, diagnostics.result(event, sampler.device))
+        if diagnostics is None:
+            return output
+        found = diagnostics.result(event, sampler.device)
+        if "acceptance_rate" in self.diagnostics:
+            accepted = (result.stats.info_draws or {}).get("accepted")
+            found["acceptance_rate"] = found["energy"] if accepted is None else accepted.mean(0).to(self.dtype)
+        return output, {name: found[name] for name in self.diagnostics}
 
     forward = sample
 
@@ -287,12 +264,13 @@ class LangevinDynamics(nn.Module):
             f"# event shape {sampler.event_shape}\n{sampler.source}" for sampler in self._samplers.values()
         )
 
+    def _shown(self) -> dict[str, object]:
+        """For repr()."""
+        return {name: self.get_scheduled_value(name) for name in self.schedulers}
+
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(model={type(self.model).__name__}, "
-            f"step_size={self.get_scheduled_value('step_size')}, "
-            f"noise_scale={self.get_scheduled_value('noise_scale')}, backend={self.backend!r})"
-        )
+        shown = {"model": type(self.model).__name__, **self._shown(), "backend": repr(self.backend)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown.items())})"
 
 
 def _check_value(name: str, value: object) -> None:
@@ -303,10 +281,6 @@ def _check_value(name: str, value: object) -> None:
 
 def _has_tensors(model: Energy) -> bool:
     return isinstance(model, nn.Module) and any(t.numel() for t in (*model.parameters(), *model.buffers()))
-
-
-def _is_euler_maruyama(integrator: object) -> bool:
-    return integrator == "euler_maruyama" or type(integrator).__name__ == "EulerMaruyamaIntegrator"
 
 
 def _merged(model_kwargs: Mapping[str, Any] | None, y: Tensor | None) -> dict[str, Any]:
