@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import same_bits, same_state
+from cases import SEED, fixed, same_bits, same_state
 from golden_source import check_golden
 from loop_transitions import GradientState, Leapfrog, Nested, StepSize
 from torch import Tensor, nn
@@ -324,6 +324,26 @@ def test_a_proposal_that_overflows_is_rejected(backend: str) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("dim", [20, 100])
+@pytest.mark.parametrize("rounds", [2, 3])
+def test_what_a_loop_leaves_is_read_after_it(rounds: int, dim: int) -> None:
+    """Values made after the loop must not take its place in memory before it has been read for the last time."""
+    root = fixed(dim, dim, seed=3, scale=dim**-0.5)
+    matrix = root @ root.T + torch.eye(dim)
+
+    def energy(x: Tensor) -> Tensor:
+        return 0.5 * ((x @ matrix) * x).sum(-1)
+
+    after = []
+    for backend in ("eager", "fused"):
+        sampler = ce.build_sampler(energy, ce.HMC(0.05, rounds), dim, backend=backend)
+        start = sampler.init(n_chains=20, seed=SEED)
+        after.append(sampler.run(start, 5).state)
+    for ours, theirs in zip((after[1].x, *after[1].carried), (after[0].x, *after[0].carried), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert float((after[0].x - start.x).abs().min()) > 0  # every chain has accepted a proposal
+
+
 def test_the_kernel_is_the_same_for_any_number_of_rounds() -> None:
     few, many = (build("small-network", Leapfrog(rounds), "fused") for rounds in (5, 100))
     few.build(16)

@@ -142,8 +142,19 @@ class Storage:
     def _may_inherit(self, new: Node, index: int, group: Group) -> bool:
         """Whether ``new`` may take the place of a node that dies in the loop that makes it."""
         old = self._nodes[index]
-        alike = old.size == new.size and _space(old.kind) is _space(new.kind)
-        return alike and isinstance(group, Loop) and self._may_replace(index, group, new)
+        if old.size != new.size or _space(old.kind) is not _space(new.kind) or not isinstance(group, Loop):
+            return False
+        return all(self._may_replace(i, group, new) for i in (index, *self._results_of(index)))
+
+    def _results_of(self, index: int) -> list[int]:
+        """What a repetition leaves in the place of its carry, if the node is one."""
+        if not isinstance(self._nodes[index], Carry):
+            return []
+        return [
+            i
+            for i, node in enumerate(self._nodes)
+            if isinstance(node, Carried) and int(self._owner[node.carry.first]) == index
+        ]
 
     def _in_place(self) -> dict[int, int]:
         """Results that may be written over the state that they replace: nothing reads that state afterwards."""
