@@ -1,6 +1,7 @@
 """Compiled many-chain sampling of PyTorch energies."""
 
 from compiled_ebm import schedules
+from compiled_ebm.adaptation import WarmupResult
 from compiled_ebm.builder import build_sampler
 from compiled_ebm.energies import (
     AckleyModel,
@@ -80,6 +81,7 @@ __all__ = [
     "Transition",
     "UnderdampedLangevin",
     "UnsupportedEnergyError",
+    "WarmupResult",
     "__version__",
     "build_sampler",
     "kernel_cost",

@@ -218,9 +218,13 @@ class _Builds:
         reasons += [self._chosen.why] if self._chosen else []
         return f"auto; {'; '.join(reasons)}" if reasons else "auto: the first that runs here"
 
-    def set_vectors(self, transition: Transition) -> None:
-        """Take the tensors of a transition that differs from the one that was traced in values alone."""
-        set_vectors(self._transition, transition)
+    def adopt(self, transition: Transition) -> None:
+        """Go on with another transition: with its tensors alone where it has the same structure."""
+        if transition.structure() == self._transition.structure():
+            set_vectors(self._transition, transition)
+            return
+        self._transition = with_own_vectors(transition, self._event_shape, self.carry_dtype, self._device)
+        self._built.clear()
 
     def get(self, model_kwargs: Mapping[str, Any], n_chains: int, info: bool = False) -> tuple[ChainProgram, Launch]:
         """Program and launch for these keyword arguments; rebuilt if what the energy holds was replaced.

@@ -6,14 +6,16 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from compiled_ebm import rng, runloop
+from compiled_ebm.adaptation import WarmupResult, adaptable, warm_up
 from compiled_ebm.arguments import (
     MAX_STEPS,
     check_ladders,
@@ -40,6 +42,8 @@ from compiled_ebm.transitions.replica_exchange import ReplicaExchange
 from compiled_ebm.transitions.tally import told_by
 
 __all__ = ["Sampler"]
+
+_LEAST_WARMUP = 20
 
 
 class Sampler:
@@ -81,8 +85,11 @@ class Sampler:
                 f"{value}; build another sampler for another move, clamp or grad_clip"
             )
         with self._running:
-            self._builds.set_vectors(value)
-            self._transition = value
+            self._adopt(value)
+
+    def _adopt(self, transition: Transition) -> None:
+        self._builds.adopt(transition)
+        self._transition = transition
 
     @torch.inference_mode(False)
     def init(
@@ -263,6 +270,122 @@ class Sampler:
             thin,
             self.device,
         )
+
+    @torch.inference_mode(False)
+    def warmup(
+        self,
+        state: ChainState,
+        n_steps: int,
+        *,
+        target_acceptance: float | None = None,
+        adapt_diagonal: bool = True,
+        adapt_trajectory: bool | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        progress: bool = False,
+    ) -> WarmupResult:
+        r"""Bring chains to the target while the transition's hyper-parameters adapt to it, across all chains.
+
+        The step size follows the mean acceptance by dual averaging; the diagonal (MALA's preconditioner, HMC's mass)
+        is taken from the variances of x over chains and steps, three times; the trajectory of HMC grows for as long
+        as ChEES, the mean square of the change of :math:`\|x - \mu\|^2 / 2`, grows with the gradients that it costs.
+        Chains that have failed count nowhere. What is found are plain numbers, which :attr:`transition` has from then
+        on: sampling afterwards is a function of the seed again. The host waits for the device once a tenth of a
+        second and at the end of each of some ten stretches, not at every step.
+
+        Args:
+            state: From :meth:`init`; a hundred chains or more say most about the target.
+            n_steps: Steps of each chain, >= 20; some hundreds are usual.
+            target_acceptance: Mean acceptance, above 0 and below 1. Default: 0.574 for MALA, 0.8 for HMC, 0.4 for
+                Barker, 0.234 for RandomWalk.
+            adapt_diagonal: Whether to adapt the preconditioner or mass.
+            adapt_trajectory: Whether to adapt ``n_leapfrog_steps``. Default: where another length costs no
+                compilation, on the backends "fused" and "eager".
+            model_kwargs, progress: As in :meth:`run`.
+
+        Returns:
+            :class:`WarmupResult`: the chains to go on with, what was found, and its history.
+
+        Raises:
+            TypeError, ValueError: Naming the argument, what was expected and what was given; also if all chains fail.
+
+        Example:
+            >>> import compiled_ebm as ce
+            >>> sampler = ce.build_sampler(ce.HarmonicModel(), ce.MALA(0.01), event_shape=(2,), backend="eager")
+            >>> found = sampler.warmup(sampler.init(n_chains=100, seed=0), n_steps=60)
+            >>> result = sampler.run(found.state, n_steps=10)
+            >>> found.step_size > 0.1
+            True
+        """
+        check_state(state, self.event_shape, self.device, self._carry)
+        n_steps, _ = checked_steps(n_steps, None, state.step, False)
+        if n_steps < _LEAST_WARMUP:
+            raise ValueError(f"n_steps: expected at least {_LEAST_WARMUP} to adapt in, got {n_steps}")
+        adaptable(self._transition)
+        target = self._transition.target_acceptance if target_acceptance is None else target_acceptance  # type: ignore[attr-defined]
+        if isinstance(target, bool) or not isinstance(target, (int, float)):
+            raise TypeError(f"target_acceptance: expected a number or None, got {type(target).__name__}")
+        if not 0 < target < 1:
+            raise ValueError(f"target_acceptance: expected a number above 0 and below 1, got {target}")
+        kwargs = checked_kwargs(self._model_kwargs if model_kwargs is None else model_kwargs, self.device)
+        before = self._transition
+        with self._running, torch.autocast(self.device.type, enabled=False):
+            try:
+                with progress_bar(progress, n_steps, state.n_chains) as report:
+                    found = warm_up(
+                        before,
+                        state,
+                        n_steps,
+                        partial(self._stretch, kwargs, state.step, report),
+                        event_shape=self.event_shape,
+                        device=self.device,
+                        target=target,
+                        diagonal=adapt_diagonal,
+                        trajectory=self.backend != "inductor" if adapt_trajectory is None else adapt_trajectory,
+                    )
+            except BaseException:
+                self._adopt(before)
+                raise
+            self._adopt(found.transition)
+        return found
+
+    def _stretch(
+        self,
+        kwargs: Mapping[str, Any],
+        begin: int,
+        report: Callable[[int], None],
+        transition: Transition,
+        state: ChainState,
+        n_steps: int,
+        interludes: Callable[[Session], Sequence[runloop.Interlude]],
+        rows: Callable[[Tensor], Tensor],
+    ) -> ChainState:
+        """Some steps of a warm-up."""
+        self._adopt(transition)
+        table = hyper_rows(transition, state.step, n_steps, self._carry, self.device)
+        session = Session(
+            self._builds, state, kwargs, True, lambda launch: self._check_memory(state.n_chains, 0, launch)
+        )
+        done, _ = runloop.advance(
+            session.launch,
+            session.chains,
+            state.n_chains,
+            state.step,
+            n_steps,
+            lambda done, count: rows(table(done, count)),
+            thin=None,
+            collector=None,
+            report=lambda done: report(state.step - begin + done),
+            interludes=interludes(session),
+        )
+        if done < n_steps:
+            raise KeyboardInterrupt
+        after = session.final(done)
+        if after.n_failed == after.n_chains:
+            raise ValueError(
+                f"state: expected chains that live, got all {after.n_chains} failed by step {after.step}: start them "
+                "where the energy is finite"
+            )
+        return after
 
     def build(self, n_chains: int, model_kwargs: Mapping[str, Any] | None = None) -> float:
         """Trace and compile ahead of the first run.

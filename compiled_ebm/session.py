@@ -27,8 +27,8 @@ class Builds(Protocol):
     def get(self, model_kwargs: Mapping[str, Any], n_chains: int, info: bool = ...) -> tuple[ChainProgram, Launch]:
         """Program and launch for these keyword arguments, built or rebuilt if need be; with info, a tallied one."""
 
-    def set_vectors(self, transition: Transition) -> None:
-        """Take the tensors of a transition that differs from the one that was traced in values alone."""
+    def adopt(self, transition: Transition) -> None:
+        """Go on with another transition: with its tensors alone where it has the same structure."""
 
     def prepare(self, program: ChainProgram, launch: Launch, chains: Chains) -> Launch:
         """Compile for these buffers; may give another launch where ``auto`` finds that the first cannot do it."""
