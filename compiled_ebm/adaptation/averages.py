@@ -36,6 +36,7 @@ class Moments:
         self._count = 0
         self._sum = torch.zeros(event_shape, dtype=torch.float64, device=device)
         self._squares = torch.zeros_like(self._sum)
+        self._alive = torch.zeros((), dtype=torch.int64, device=device)
 
     def until(self, step: int) -> int:
         """Steps from this one to the next that is taken."""
@@ -52,10 +53,11 @@ class Moments:
         self._sum += mean_of_alive(difference, chains.failed_at, self._n)
         self._squares += mean_of_alive(difference.square(), chains.failed_at, self._n)
         self._count += 1
+        self._alive = (chains.failed_at[: self._n] < 0).sum()
 
     def variance(self) -> Tensor:
         """float64 ``[*event]``, towards 1e-3 as far as few chains say little, as Stan does it."""
         mean = self._sum / self._count
         variance = self._squares / self._count - mean.square()
-        n = self._n
+        n = self._alive
         return (n * variance + 5e-3) / (n + 5)
