@@ -13,8 +13,8 @@ from compiled_ebm.backends.base import Chains
 __all__ = ["StepSize"]
 
 _GAMMA, _T0, _KAPPA = 0.15, 10.0, 0.75
-"""The shrinkage, the early steps held back, and how fast the average forgets. The first is three times the source's: with
-it, means over hundreds of chains, which have little noise, made the step size swing by a factor of two."""
+"""The shrinkage, the early steps held back, and how fast the average forgets. The first is three times the source's,
+with which the step size swung by a factor of two: means over hundreds of chains have little noise."""
 _SMALLEST, _LARGEST = math.log(1e-12), math.log(1e12)
 
 
