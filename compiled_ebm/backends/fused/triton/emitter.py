@@ -139,7 +139,7 @@ class _Writer:
         letter = f"{LETTER[node.role]}{node.position}"
         drawn = [f"{letter}_{e}" if e < node.size else "_" for e in range(block, block + 4)]
         self._v.out(f"{', '.join(drawn)} = {_noise(node, str(block // 4), 'id_low', 'id_high')}")
-        for e in range(block, block + 4):
+        for e in range(block, min(block + 4, node.size)):
             self._undrawn.pop(node.first + e, None)
 
     def _draw_rest(self) -> None:
