@@ -133,6 +133,42 @@ def test_graph_launch_equals_eager(
         torch.testing.assert_close(results[0].draws, results[1].draws, rtol=1e-5, atol=1e-5)
 
 
+DIAGONAL = torch.tensor([0.5, 2.0])
+MOVES: dict[str, Any] = {
+    "exchange": ce.ReplicaExchange(ce.MALA(0.1), [1.0, 2.0], swap_every=7),
+    "mala": ce.MALA(0.1),
+    "hmc": ce.HMC(0.2, 3, mass=DIAGONAL),
+    "underdamped": ce.UnderdampedLangevin(0.2, mass=DIAGONAL),
+    "preconditioned": ce.PreconditionedLangevin(0.05, DIAGONAL),
+    "barker": ce.Barker(0.3),
+    "random walk": ce.RandomWalk(0.3),
+    "descent": ce.GradientDescent(0.05),
+    "nesterov": ce.Nesterov(0.05),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "exchange" else pytest.mark.slow) for n in MOVES])
+def test_moves_in_graphs_equal_eager(pretend_cuda: None, name: str) -> None:
+    """With what is done to the chains between launches: sums taken and begun anew, temperatures swapped."""
+    results = []
+    for backend in ("eager", "inductor"):
+        sampler = ce.build_sampler(mlp(), MOVES[name], (2,), backend=backend)
+        results.append(sampler.run(sampler.init(n_chains=36, seed=4, first_step=3), 60, thin=5, info=True))
+    assert FakeGraph.replays > 0
+    torch.testing.assert_close(results[1].draws, results[0].draws, rtol=1e-3, atol=1e-3)
+    for told, want in results[0].stats.info.items():
+        torch.testing.assert_close(results[1].stats.info[told], want, rtol=1e-3, atol=1e-3)
+    if name == "exchange":
+        assert torch.equal(results[1].stats.temperatures, results[0].stats.temperatures)
+        assert float(results[0].stats.swap_acceptance) > 0.1
+
+
+def test_warm_up_in_graphs(pretend_cuda: None) -> None:
+    sampler = ce.build_sampler(mlp(), ce.MALA(0.01), (2,), backend="inductor")
+    found = sampler.warmup(sampler.init(n_chains=100, seed=1), 60)
+    assert abs(found.acceptance - 0.574) < 0.1 and found.step_size > 0.1
+
+
 def test_graph_launch_resumes_and_sees_new_weights(pretend_cuda: None) -> None:
     model = mlp()
     sampler = ce.build_sampler(model, ce.Langevin(0.01), (2,), backend="inductor")

@@ -143,6 +143,7 @@ class CudaGraphLaunch:
         bucket.check()
         n_steps = hyper.shape[0]
         with self._buckets.in_order():
+            bucket.fetch(chains)
             bucket.table[:n_steps].copy_(hyper)
             bucket.cursor.zero_()
             bucket.step.fill_(first_step)

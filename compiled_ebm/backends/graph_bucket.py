@@ -229,6 +229,11 @@ class Bucket:
         for buffer, value in zip(self.constants, values, strict=True):
             buffer.copy_(value)
 
+    def fetch(self, chains: Chains) -> None:
+        """Copy what launches change into the static buffers: it may have been changed between them, too."""
+        for source, target in _pairs(chains, self.chains, results_only=True):
+            target.copy_(source)
+
     def store(self, chains: Chains) -> None:
         """Copy what a launch changes back to the chains."""
         for source, target in _pairs(self.chains, chains, results_only=True):
