@@ -101,6 +101,11 @@ def with_own_vectors(
     Raises:
         ValueError: A tensor has another shape.
     """
+    inner = getattr(transition, "transition", None)
+    if inner is not None:  # a move around another, whose tensors these are
+        copied = copy(transition)
+        object.__setattr__(copied, "transition", with_own_vectors(inner, event_shape, dtype, device))
+        return copied
     own = {
         name: torch.empty(event_shape, dtype=dtype, device=device).copy_(_fitting(name, value, event_shape))
         for name, value in vectors_of(transition).items()
