@@ -350,7 +350,7 @@ def test_long_runs_that_evaluate_schedules_as_they_go_give_the_same(monkeypatch:
     try:
         sampler.transition = ce.Langevin(schedules.Linear(0.02, 0.001, 20), noise_scale=schedules.Cosine(1.0, 0.1, 20))
         whole = sampler.run(from_start(sampler), 20, thin=3)
-        monkeypatch.setattr("compiled_ebm.sampler._TABLE_STEPS", 4)
+        monkeypatch.setattr("compiled_ebm.hypertable._TABLE_STEPS", 4)
         piecewise = sampler.run(from_start(sampler), 20, thin=3)
     finally:
         sampler.transition = constant

@@ -188,6 +188,7 @@ def buckets_of(sampler: ce.Sampler, n_chains: int) -> Any:
     return launch._buckets
 
 
+@pytest.mark.slow
 def test_length_of_the_graph_is_measured(pretend_cuda: None) -> None:
     """4 us a launch: under 2% of 32 steps of 10 us, and of 128 of 2 us; of eight of 10 ms."""
     for step_seconds, expected in ((10e-6, 32), (2e-6, 128), (10e-3, 8), (0.1e-6, 512)):
@@ -236,6 +237,7 @@ def test_first_launch_is_as_long_as_the_measured_step_says(pretend_cuda: None) -
     assert launch.first_steps(20) == pytest.approx(1000, abs=1)
 
 
+@pytest.mark.slow
 def test_buckets_are_bounded_and_the_oldest_goes(pretend_cuda: None) -> None:
     sampler = ce.build_sampler(mlp(), ce.Langevin(0.01), (2,), backend="inductor")
     for n_chains in range(16, 16 * 9, 16):

@@ -132,7 +132,7 @@ def resources_of(name: str, target: str, form: Form) -> Resources:
     return found
 
 
-SLOW = ("mlp-16-256-256-1",)
+SLOW = ("mlp-16-256-256-1", "lennard-jones")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in CEILINGS])
@@ -140,7 +140,7 @@ def test_what_a_step_costs_on_a_hopper_card(name: str) -> None:
     check_ceiling(name, CEILINGS[name])
 
 
-@pytest.mark.parametrize("name", MANY_CHAINS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "phi4" else ()) for n in MANY_CHAINS])
 def test_what_a_step_costs_where_chains_are_many(name: str) -> None:
     check_ceiling(name, MANY_CHAINS[name])
 

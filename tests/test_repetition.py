@@ -146,7 +146,7 @@ def test_the_body_is_traced_once_and_reads_what_does_not_change_from_outside() -
         sampler = ce.build_sampler(energy, Leapfrog(rounds), 3, backend="eager")
         program, _ = sampler._builds.get({}, 1)
         calls = 0
-        sampler._builds._trace(program.kwargs, {})
+        sampler._builds._trace(program.kwargs, {}, False)
         counts.append(calls)
         programs.append(program)
     assert counts[0] == counts[1]

@@ -143,7 +143,8 @@ def check_operations(group: str, dtype: torch.dtype, layout: str, patch: pytest.
     check_group(group, dtype, fused, lengths=(1,))
 
 
-@pytest.mark.parametrize("layout", ["flat", pytest.param("chains last", marks=slow)])
+@slow
+@pytest.mark.parametrize("layout", ["flat", "chains last"])
 def test_reductions_of_more_terms_than_python_nests(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A maximum, a product, a sum and a matrix product over 110 data, element by element and along an axis."""
     data = 0.1 * torch.linspace(-1, 1, 110)

@@ -24,7 +24,9 @@ def triton_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(update_kernel, "fill_update", lambda *a, **k: recorded(fill_update(*a, **k)))
 
 
-@pytest.mark.parametrize("shape", [(2,), (), pytest.param((3, 5), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2,), *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((), (3, 5)))], ids=str
+)
 def test_chains_are_eagers(triton_draws: None, shape: tuple[int, ...]) -> None:
     """In float64, whose logarithm and sine the interpreter has; with a schedule, draws, and a start at a late step."""
 
@@ -56,7 +58,8 @@ class Images(nn.Module):
         return out.squeeze(-1) + 0.5 * x.square().sum((-3, -2, -1))
 
 
-@pytest.mark.parametrize("clamp", [pytest.param(None, marks=pytest.mark.slow), (-1.0, 0.75)])
+@pytest.mark.slow
+@pytest.mark.parametrize("clamp", [None, (-1.0, 0.75)])
 def test_the_update_kernel_gives_eagers_chains(triton_draws: None, clamp: tuple[float, float] | None) -> None:
     transition = ce.Langevin(ce.schedules.Linear(0.02, 0.001, 200), clamp=clamp)
     results = []
