@@ -167,6 +167,7 @@ class _Builds:
     ) -> None:
         self.carry_dtype = carry_dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self._energy = energy
+        self._given = transition
         self._transition = with_own_vectors(transition, event_shape, carry_dtype, device)
         self._event_shape = event_shape
         self._asked = backend
@@ -220,6 +221,7 @@ class _Builds:
 
     def adopt(self, transition: Transition) -> None:
         """Go on with another transition: with its tensors alone where it has the same structure."""
+        self._given = transition
         if transition.structure() == self._transition.structure():
             set_vectors(self._transition, transition)
             return
@@ -360,7 +362,7 @@ class _Builds:
         """Backend and why, what is compiled, builds and their reasons."""
         lines = [
             f"backend        {self._backend} ({self._why()})",
-            f"transition     {self._transition}",
+            f"transition     {self._given}",
             f"event shape    {self._event_shape}, device {self._device}",
             f"dtype          {self._dtype} in and out, carried in {self.carry_dtype}, energy in {self._compute_dtype}",
         ]

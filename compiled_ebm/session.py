@@ -119,6 +119,7 @@ class Session:
             failed_at=copied(self.chains.failed_at[:n]),
             step=self._state.step + n_steps,
             weights=self._weights,
+            leaves=_leaf_names(self.program),
         )
 
 
@@ -145,9 +146,14 @@ def buffers(program: ChainProgram, launch: Launch, state: ChainState, kwargs: Ma
 
 def _own_leaves(program: ChainProgram, state: ChainState) -> tuple[Tensor, ...]:
     """The leaves that the state carries, if they are those of the program's transition; a tally has more."""
-    carried = state.carried or ()
-    expected = list(program.state_shapes[1 : len(program.state_shapes) - _n_told(program)])
-    return carried if [tuple(leaf.shape[1:]) for leaf in carried] == expected else ()
+    return state.carried or () if state.leaves == _leaf_names(program) else ()
+
+
+def _leaf_names(program: ChainProgram) -> tuple[str, ...]:
+    """Of what a state carries, and what of the move belongs to it beside."""
+    fields: tuple[str, ...] = program.state_type._fields  # type: ignore[attr-defined]
+    rungs: tuple[str, ...] = getattr(program.transition, "rungs", ())
+    return (*fields[1 : len(fields) - _n_told(program)], *rungs)
 
 
 def _n_told(program: ChainProgram) -> int:

@@ -28,6 +28,7 @@ class ChainState:
         step: Steps done since the start.
         dtype: The dtype of ``x``.
         weights: A checksum of the tensors that ``carried`` was computed from.
+        leaves: What ``carried`` holds, by name: another move takes it only where its own leaves have these names.
     """
 
     positions: Tensor
@@ -38,6 +39,7 @@ class ChainState:
     step: int
     dtype: torch.dtype
     weights: tuple[int, ...] | None = None
+    leaves: tuple[str, ...] | None = None
 
     @property
     def x(self) -> Tensor:
@@ -127,7 +129,7 @@ class RunResult(NamedTuple):
         held = self.stats.temperatures
         rungs = sorted(set(held[:, 0].tolist())) if held.shape[1] else [temperature]
         nearest = min(rungs, key=lambda rung: abs(rung - temperature))
-        if abs(nearest - temperature) > 1e-6 * abs(temperature):
+        if not abs(nearest - temperature) <= 1e-6 * abs(temperature):  # or is NaN
             raise ValueError(f"temperature: expected one of {rungs}, got {temperature}")
         chosen = held.view(-1, len(rungs), held.shape[1]) == nearest
         ladders = self.draws.view(-1, len(rungs), *self.draws.shape[1:])

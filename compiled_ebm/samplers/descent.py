@@ -94,6 +94,8 @@ class NesterovSampler(CompiledSampler):
         backend: str = "auto",
     ) -> None:
         super().__init__(model, {"step_size": step_size}, dtype, device, backend)
+        if isinstance(momentum, (int, float)) and not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         self.momentum = momentum
         self._transition()
 

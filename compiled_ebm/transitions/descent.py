@@ -127,7 +127,7 @@ class Nesterov:
         if isinstance(self.momentum, bool) or not isinstance(self.momentum, (int, float)):
             raise TypeError(f"momentum: expected a number, got {type(self.momentum).__name__}; 0.9 is usual")
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}; 0.9 is usual")
+            raise ValueError(f"momentum: expected a number from 0 to below 1, got {self.momentum}; 0.9 is usual")
         self.hyper_table(0, 1)
 
     __str__ = shown

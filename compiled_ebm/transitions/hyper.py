@@ -38,7 +38,8 @@ def checked_diagonal(name: str, value: object) -> Tensor | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
         raise TypeError(f"{name}: expected a number, a tensor of the shape of x or None, got {type(value).__name__}")
-    found = torch.as_tensor(value).detach().to(device="cpu", dtype=torch.float64, copy=True)
+    exact = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    found = exact.detach().to(device="cpu", dtype=torch.float64, copy=True)
     if not bool(((found > 0) & (found < math.inf)).all()):
         raise ValueError(f"{name}: expected finite numbers above 0, got {value!r}; it is the diagonal of a matrix")
     return found

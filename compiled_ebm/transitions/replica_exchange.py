@@ -60,6 +60,8 @@ class ReplicaExchange:
     def __post_init__(self) -> None:
         if not isinstance(self.transition, Transition) or isinstance(self.transition, type):
             raise TypeError(f"transition: expected a move such as ce.MALA(0.05), got {self.transition!r}")
+        if isinstance(self.transition, ReplicaExchange):
+            raise ValueError(f"transition: expected a move with one temperature, got a ladder: {self.transition}")
         if "inverse_temperature" not in self.transition.hyper_type._fields:  # type: ignore[attr-defined]
             raise ValueError(
                 f"transition: expected one with a temperature, got {self.transition}; use MALA, HMC, RandomWalk, "
@@ -89,6 +91,11 @@ class ReplicaExchange:
     def lasting(self) -> tuple[str, ...]:
         """The inner move's, and what belongs to the rung that a chain is on."""
         return (*lasting_of(self.transition), "temperature", "step_factor")
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """The ladder, which a state's temperatures belong to."""
+        return (str(self.temperatures), str(self.step_sizes))
 
     def __getattr__(self, name: str) -> Any:
         """Vectors and what is told are those of the inner move."""
