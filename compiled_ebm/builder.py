@@ -279,6 +279,7 @@ class _Builds:
             "spec": spec,
             "model_kwargs": model_kwargs,
             "n_chains": n_chains,
+            "needs_gradient": getattr(self._transition, "needs_gradient", True),
         }
         try:
             probed = probe(self._energy, self._event_shape, **options)

@@ -51,6 +51,7 @@ def probe(
     spec: KwargsSpec,
     model_kwargs: Mapping[str, Any],
     n_chains: int,
+    needs_gradient: bool,
 ) -> Probed:
     """Compare a batch of chains with itself and with the chains one by one.
 
@@ -75,7 +76,10 @@ def probe(
 
     def evaluate(index: Tensor) -> tuple[Tensor, Tensor]:
         kwargs = {k: v[index] if k in spec.per_chain else v for k, v in full.items()}
-        return BatchTarget(energy, kwargs, compute_dtype, carry_dtype).energy_and_grad(x[index])
+        target = BatchTarget(energy, kwargs, compute_dtype, carry_dtype)
+        if needs_gradient:
+            return target.energy_and_grad(x[index])
+        return target.energy(x[index]), torch.zeros_like(x[index])
 
     def cast(tensor: Tensor) -> Tensor:
         return tensor.to(compute_dtype) if tensor.dtype.is_floating_point else tensor

@@ -44,6 +44,8 @@ from compiled_ebm.transitions.tally import told_by
 __all__ = ["Sampler"]
 
 _LEAST_WARMUP = 20
+_FAR = 0.5
+"""Of the way from the acceptance that was asked for to 0 or 1: a warm-up that ends there has not found it."""
 
 
 class Sampler:
@@ -79,7 +81,11 @@ class Sampler:
 
     @transition.setter
     def transition(self, value: Transition) -> None:
-        if not isinstance(value, Transition) or value.structure() != self._transition.structure():
+        if (
+            not isinstance(value, Transition)
+            or isinstance(value, type)
+            or value.structure() != self._transition.structure()
+        ):
             raise ValueError(
                 f"transition: expected one that differs from {self._transition} in values and schedules only, got "
                 f"{value}; build another sampler for another move, clamp or grad_clip"
@@ -195,6 +201,8 @@ class Sampler:
         """
         check_state(state, self.event_shape, self.device, self._carry)
         n_steps, thin = checked_steps(n_steps, thin, state.step, collector is not None)
+        if not isinstance(info, bool):
+            raise TypeError(f"info: expected True or False, got {info!r}")
         kwargs = checked_kwargs(self._model_kwargs if model_kwargs is None else model_kwargs, self.device)
         with self._running, torch.autocast(self.device.type, enabled=False):  # compute_dtype says it, nothing else
             return self._run(state, n_steps, thin, kwargs, progress, collector, info)
@@ -246,7 +254,7 @@ class Sampler:
         _warn_of_range(final)
         stats = _stats(final, done, n_launches, build_seconds, time.perf_counter() - begin - build_seconds, n_steps)
         if means is not None:
-            stats = replace(stats, info=means.means(final.failed_at, final.step), info_draws=means.draws())
+            stats = replace(stats, info=means.means(session.chains, final.step), info_draws=means.draws())
         if exchange is not None:
             stats = replace(stats, swap_acceptance=exchange.acceptance(), temperatures=exchange.temperatures())
         return RunResult(final, memory.draws if memory else None, stats)
@@ -326,6 +334,9 @@ class Sampler:
             raise TypeError(f"target_acceptance: expected a number or None, got {type(target).__name__}")
         if not 0 < target < 1:
             raise ValueError(f"target_acceptance: expected a number above 0 and below 1, got {target}")
+        for name, value in (("adapt_diagonal", adapt_diagonal), ("adapt_trajectory", adapt_trajectory)):
+            if not isinstance(value, bool) and (value is not None or name == "adapt_diagonal"):
+                raise TypeError(f"{name}: expected True or False, got {value!r}")
         kwargs = checked_kwargs(self._model_kwargs if model_kwargs is None else model_kwargs, self.device)
         before = self._transition
         with self._running, torch.autocast(self.device.type, enabled=False):
@@ -346,6 +357,14 @@ class Sampler:
                 self._adopt(before)
                 raise
             self._adopt(found.transition)
+        if found.state.n_failed:
+            _warn_of_failed(found.state, stacklevel=4)
+        if not abs(found.acceptance - target) < _FAR * min(target, 1 - target):
+            warnings.warn(
+                f"warmup: expected a mean acceptance of {target:.3g}, got {found.acceptance:.3g} in the last quarter "
+                f"of {n_steps} steps, at step size {found.step_size:.3g}: take more steps, or begin with another size",
+                stacklevel=3,
+            )
         return found
 
     def _stretch(
@@ -365,6 +384,7 @@ class Sampler:
         session = Session(
             self._builds, state, kwargs, True, lambda launch: self._check_memory(state.n_chains, 0, launch)
         )
+        _require_living(session.final(0))
         done, _ = runloop.advance(
             session.launch,
             session.chains,
@@ -379,13 +399,7 @@ class Sampler:
         )
         if done < n_steps:
             raise KeyboardInterrupt
-        after = session.final(done)
-        if after.n_failed == after.n_chains:
-            raise ValueError(
-                f"state: expected chains that live, got all {after.n_chains} failed by step {after.step}: start them "
-                "where the energy is finite"
-            )
-        return after
+        return _require_living(session.final(done))
 
     def build(self, n_chains: int, model_kwargs: Mapping[str, Any] | None = None) -> float:
         """Trace and compile ahead of the first run.
@@ -469,13 +483,27 @@ def _stats(
     n_failed = state.n_failed
     first = int(state.failed_at[state.failed_at >= 0].min()) if n_failed else None
     if n_failed:
-        warnings.warn(
-            f"{n_failed} of {state.n_chains} chains reached a position or energy that is not finite, the first at step "
-            f"{first}; they stay at their last finite position (state.failed_at tells which and when): "
-            "use a smaller step_size, clamp or grad_clip",
-            NonFiniteChainWarning,
-            stacklevel=5,
-        )
+        _warn_of_failed(state, stacklevel=6)
     return RunStats(
         state.n_chains, done, n_failed, first, build_seconds, run_seconds, n_launches, interrupted=done < n_steps
     )
+
+
+def _warn_of_failed(state: ChainState, stacklevel: int) -> None:
+    first = int(state.failed_at[state.failed_at >= 0].min())
+    warnings.warn(
+        f"{state.n_failed} of {state.n_chains} chains reached a position or energy that is not finite, the first at "
+        f"step {first}; they stay at their last finite position (state.failed_at tells which and when): "
+        "use a smaller step_size, clamp or grad_clip",
+        NonFiniteChainWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def _require_living(state: ChainState) -> ChainState:
+    if state.n_failed == state.n_chains:
+        raise ValueError(
+            f"state: expected chains that live, got all {state.n_chains} failed by step {state.step}: start them where "
+            "the energy is finite"
+        )
+    return state

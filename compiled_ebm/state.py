@@ -126,14 +126,19 @@ class RunResult(NamedTuple):
         """
         if self.draws is None or self.stats.temperatures is None:
             raise ValueError("at_temperature: expected draws of ReplicaExchange, got none; run it with thin=1, say")
+        if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+            raise TypeError(f"temperature: expected a number, got {type(temperature).__name__}")
         held = self.stats.temperatures
-        rungs = sorted(set(held[:, 0].tolist())) if held.shape[1] else [temperature]
+        n_kept = held.shape[1]
+        if n_kept == 0:
+            return self.draws[:0]
+        rungs = sorted(set(held[:, 0].tolist()))
         nearest = min(rungs, key=lambda rung: abs(rung - temperature))
         if not abs(nearest - temperature) <= 1e-6 * abs(temperature):  # or is NaN
             raise ValueError(f"temperature: expected one of {rungs}, got {temperature}")
-        chosen = held.view(-1, len(rungs), held.shape[1]) == nearest
+        chosen = held.view(-1, len(rungs), n_kept) == nearest
         ladders = self.draws.view(-1, len(rungs), *self.draws.shape[1:])
-        index = chosen.int().argmax(dim=1)[:, None].reshape(-1, 1, held.shape[1], *(1,) * (self.draws.ndim - 2))
+        index = chosen.int().argmax(dim=1)[:, None].reshape(-1, 1, n_kept, *(1,) * (self.draws.ndim - 2))
         return ladders.gather(1, index.expand(-1, 1, -1, *self.draws.shape[2:])).squeeze(1)
 
 

@@ -1,6 +1,7 @@
 """The warm-up: what it finds, on every backend, and that failed chains count nowhere."""
 
 import functools
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -115,10 +116,8 @@ def test_one_failed_chain_changes_nothing_else(move: type) -> None:
             failing = torch.zeros(1, DIM).index_fill(1, torch.tensor([0]), 60.0)
             x0, ids = torch.cat([x0[:500], failing, x0[500:]]), torch.cat([ids[:500], torch.tensor([5000]), ids[500:]])
         state = replace(sampler.init(x0, seed=SEED), chain_ids=ids)
-        if broken:
-            with pytest.warns(ce.NonFiniteChainWarning, match="1 of 1001"):
-                sampler.run(state, 0)
-        results.append(sampler.warmup(state, 100))
+        with pytest.warns(ce.NonFiniteChainWarning, match="1 of 1001") if broken else nullcontext():
+            results.append(sampler.warmup(state, 100))
     alone, beside = results
     assert beside.state.n_failed == 1 and bool(beside.state.failed_at[500] >= 0)
     assert beside.n_leapfrog_steps == alone.n_leapfrog_steps
@@ -192,3 +191,23 @@ def test_wrong_arguments_are_named_and_leave_the_sampler_as_it_was() -> None:
     with pytest.raises(ValueError, match=r"^state: expected chains that live, got all 10 failed"):
         nowhere.warmup(nowhere.init(n_chains=10), 40)
     assert nowhere.transition is before
+
+
+def test_a_warm_up_that_has_not_found_its_way_says_so() -> None:
+    sampler = ce.build_sampler(wells, ce.RandomWalk(1e30), 4, backend="eager")
+    with pytest.warns(UserWarning, match=r"^warmup: expected a mean acceptance of 0.234, got 0 "):
+        sampler.warmup(sampler.init(n_chains=10), 40)
+
+
+def test_chains_that_fail_at_once_are_not_warmed_up() -> None:
+    calls = []
+
+    def nowhere(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return torch.where(x.sum(-1) < 1e9, torch.nan, wells(x))
+
+    sampler = ce.build_sampler(nowhere, ce.RandomWalk(0.1), 4, backend="eager")
+    calls.clear()
+    with pytest.raises(ValueError, match=r"^state: expected chains that live"):
+        sampler.warmup(sampler.init(n_chains=10), 2000)
+    assert len(calls) < 100

@@ -59,5 +59,5 @@ class Moments:
         """float64 ``[*event]``, towards 1e-3 as far as few chains say little, as Stan does it."""
         mean = self._sum / self._count
         variance = self._squares / self._count - mean.square()
-        n = self._alive
+        n = self._alive * self._count
         return (n * variance + 5e-3) / (n + 5)

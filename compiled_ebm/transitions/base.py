@@ -64,11 +64,12 @@ class Transition(Protocol):
     are always ``x`` and its ``energy``, ``target.energy(x)``: the run loop keeps the one and quarantines chains by
     both. An energy that no later step reads is evaluated where it is looked at only.
 
-    Three more class variables may be given. ``info_type`` is the NamedTuple of 0-d tensors that a step gives beside
-    the State: without it, a run cannot average them. ``vector_fields`` names fields that hold a tensor with the shape
-    of x, or a 0-d one, or None: live values, which a sampler takes anew without being built again; inside ``step``
-    they are in the carried dtype. ``lasting`` names fields of the State that are no function of x, such as a momentum:
-    where the weights of an energy have changed, they stay, and the other fields are made anew by ``init``.
+    More class variables may be given. ``needs_gradient``, if False, lets energies that have none be sampled.
+    ``info_type`` is the NamedTuple of 0-d tensors that a step gives beside the State: without it, a run cannot
+    average them. ``vector_fields`` names fields that hold a tensor with the shape of x, or a 0-d one, or None: live
+    values, which a sampler takes anew without being built again; inside ``step`` they are in the carried dtype.
+    ``lasting`` names fields of the State that are no function of x, such as a momentum: where the weights of an
+    energy have changed, they stay, and the other fields are made anew by ``init``.
     """
 
     noise: ClassVar[Noise]
@@ -107,7 +108,7 @@ def with_own_vectors(
         object.__setattr__(copied, "transition", with_own_vectors(inner, event_shape, dtype, device))
         return copied
     own = {
-        name: torch.empty(event_shape, dtype=dtype, device=device).copy_(_fitting(name, value, event_shape))
+        name: torch.empty(event_shape, dtype=dtype, device=device).copy_(_fitting(name, value, event_shape, dtype))
         for name, value in vectors_of(transition).items()
     }
     if not own:
@@ -125,15 +126,21 @@ def set_vectors(own: Transition, wanted: Transition) -> None:
         ValueError: A tensor has another shape than x.
     """
     given, held = vectors_of(wanted), vectors_of(own)
-    fitting = {name: _fitting(name, value, tuple(held[name].shape)) for name, value in given.items()}
+    fitting = {name: _fitting(name, value, tuple(held[name].shape), held[name].dtype) for name, value in given.items()}
     for name, value in fitting.items():
         held[name].copy_(value)
 
 
-def _fitting(name: str, value: Tensor, event_shape: tuple[int, ...]) -> Tensor:
+def _fitting(name: str, value: Tensor, event_shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     if value.ndim and tuple(value.shape) != event_shape:
         raise ValueError(
             f"{name}: expected a number or a tensor of shape {list(event_shape)}, as x has, got {list(value.shape)}"
+        )
+    rounded = value.to(dtype)
+    if not bool((torch.isfinite(rounded) & ((rounded == 0) == (value == 0))).all()):
+        raise ValueError(
+            f"{name}: expected values within the range of {dtype}, in which chains are carried, got from "
+            f"{float(value.min()):g} to {float(value.max()):g}; choose others, or dtype=torch.float64"
         )
     return value
 

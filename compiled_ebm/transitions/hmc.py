@@ -17,6 +17,9 @@ from compiled_ebm.transitions.metropolis import MetropolisInfo, decide
 __all__ = ["HMC", "HMCState", "leapfrog"]
 
 
+_MOST_LEAPS = 1_000_000
+
+
 class HMCState(NamedTuple):
     """The position, and its energy and gradient, so that L leapfrog steps pay for L gradients."""
 
@@ -104,7 +107,10 @@ class HMC:
     target_acceptance: ClassVar[float] = 0.8
 
     def __post_init__(self) -> None:
-        checked_count("n_leapfrog_steps", self.n_leapfrog_steps)
+        count = checked_count("n_leapfrog_steps", self.n_leapfrog_steps)
+        if count > _MOST_LEAPS:
+            raise ValueError(f"n_leapfrog_steps: expected at most {_MOST_LEAPS:,}, got {count}; a step would not end")
+        object.__setattr__(self, "n_leapfrog_steps", count)
         object.__setattr__(self, "mass", checked_diagonal("mass", self.mass))
         if isinstance(self.jitter, bool) or not isinstance(self.jitter, (int, float)):
             raise TypeError(f"jitter: expected a number, got {type(self.jitter).__name__}; 0.2 varies steps by 20%")

@@ -38,6 +38,12 @@ def checked_diagonal(name: str, value: object) -> Tensor | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
         raise TypeError(f"{name}: expected a number, a tensor of the shape of x or None, got {type(value).__name__}")
+    if isinstance(value, Tensor) and (value.dtype == torch.bool or value.is_complex() or value.is_meta):
+        raise TypeError(f"{name}: expected real numbers, got a tensor of {value.dtype} on {value.device}")
+    if isinstance(value, Tensor) and not value.numel():
+        raise ValueError(f"{name}: expected a number for each element of x, got a tensor of shape {list(value.shape)}")
+    if isinstance(value, int) and abs(value) > 1 << 1000:
+        raise ValueError(f"{name}: expected a number within the range of float64, got one of {value.bit_length()} bits")
     exact = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
     found = exact.detach().to(device="cpu", dtype=torch.float64, copy=True)
     if not bool(((found > 0) & (found < math.inf)).all()):

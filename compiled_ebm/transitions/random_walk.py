@@ -51,6 +51,7 @@ class RandomWalk:
     hyper_type: ClassVar[type] = TemperedHyper
     info_type: ClassVar[type] = MetropolisInfo
     target_acceptance: ClassVar[float] = 0.234
+    needs_gradient: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.hyper_table(0, 1)

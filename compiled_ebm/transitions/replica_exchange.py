@@ -68,8 +68,13 @@ class ReplicaExchange:
                 "Barker, UnderdampedLangevin or PreconditionedLangevin"
             )
         temperatures = _positive("temperatures", self.temperatures)
-        if len(temperatures) < 2 or len(set(temperatures)) < len(temperatures):
-            raise ValueError(f"temperatures: expected two or more different numbers, got {list(temperatures)}")
+        rounded = torch.tensor(temperatures, dtype=torch.float32)  # at least so chains are carried
+        if len(temperatures) < 2 or len(set(rounded.tolist())) < len(temperatures):
+            raise ValueError(
+                f"temperatures: expected two or more numbers that differ in float32, got {list(temperatures)}"
+            )
+        if not bool(((rounded > 0) & (rounded < math.inf)).all()):
+            raise ValueError(f"temperatures: expected numbers within the range of float32, got {list(temperatures)}")
         object.__setattr__(self, "temperatures", temperatures)
         checked_count("swap_every", self.swap_every)
         factors = (1.0,) * len(temperatures) if self.step_sizes is None else _positive("step_sizes", self.step_sizes)
@@ -142,8 +147,8 @@ class ReplicaExchange:
 def _positive(name: str, values: object) -> tuple[float, ...]:
     if isinstance(values, Tensor):
         values = values.tolist()
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise TypeError(f"{name}: expected a sequence of numbers, got {type(values).__name__}")
+    if not isinstance(values, Sequence) or isinstance(values, (str, bytes)):
+        raise TypeError(f"{name}: expected a sequence of numbers, got {type(values).__name__}; use a list of floats")
     for value in values:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{name}: expected numbers, got {value!r} of type {type(value).__name__}")
