@@ -128,10 +128,11 @@ class RunResult(NamedTuple):
             raise ValueError("at_temperature: expected draws of ReplicaExchange, got none; run it with thin=1, say")
         if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
             raise TypeError(f"temperature: expected a number, got {type(temperature).__name__}")
-        held = self.stats.temperatures
+        held, swaps = self.stats.temperatures, self.stats.swap_acceptance
+        assert swaps is not None
         n_kept = held.shape[1]
         if n_kept == 0:
-            return self.draws[:0]
+            return self.draws[: len(self.draws) // (len(swaps) + 1)]
         rungs = sorted(set(held[:, 0].tolist()))
         nearest = min(rungs, key=lambda rung: abs(rung - temperature))
         if not abs(nearest - temperature) <= 1e-6 * abs(temperature):  # or is NaN
