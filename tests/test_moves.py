@@ -521,7 +521,7 @@ def leaping(name: str, region: str, backend: str) -> ce.Sampler:
             region,
             marks=[
                 *([needs_compiler] if backend == "fused" else []),
-                *([slow] if backend == "fused" and region == "root" and name != "HMC" else []),
+                *([slow] if backend == "fused" and (region == "root") != (name == "HMC") else []),
             ],
         )
         for name in LEAPING
@@ -697,7 +697,7 @@ LIVE: dict[str, tuple[str, Callable[[Vector], Any]]] = {
             id=f"{name}-{backend}-{dtype}",
             marks=[
                 *([needs_compiler] if backend == "fused" else []),
-                *([slow] if backend == "fused" and (name not in ("HMC", "ReplicaExchange") or dtype == DOUBLE) else []),
+                *([slow] if backend == "fused" and (name != "ReplicaExchange" or dtype == DOUBLE) else []),
             ],
         )
         for name in LIVE
