@@ -168,7 +168,10 @@ class CompiledSampler(nn.Module):
             sampler = self._sampler(event, x, kwargs)
             seed = _seed_from(generator)
             x0 = None if x is None else x.to(sampler.dtype)
-            state = sampler.init(x0, n_chains=n_samples if x is None else None, seed=seed, first_step=self._steps_done)
+            with _calling("x0", "x"):
+                state = sampler.init(
+                    x0, n_chains=n_samples if x is None else None, seed=seed, first_step=self._steps_done
+                )
             memory = diagnostics = None
             collectors: list[Collector] = []
             if return_trajectory:
@@ -225,7 +228,8 @@ class CompiledSampler(nn.Module):
         if dim is None:
             raise ValueError("dim must be provided when x is None: an int or a shape")
         checked_int("n_samples", n_samples, 1, 1 << 62)
-        return checked_shape(dim)
+        with _calling("event_shape", "dim"):
+            return checked_shape(dim)
 
     def _sampler(self, event: tuple[int, ...], x: Tensor | None, kwargs: Mapping[str, Any]) -> Sampler:
         transition = self._transition()
@@ -271,6 +275,18 @@ class CompiledSampler(nn.Module):
     def __repr__(self) -> str:
         shown = {"model": type(self.model).__name__, **self._shown(), "backend": repr(self.backend)}
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown.items())})"
+
+
+@contextmanager
+def _calling(ours: str, theirs: str) -> Iterator[None]:
+    """Within the block, errors about an argument of ours name the one that the caller has given."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        message = str(error)
+        if not message.startswith(f"{ours}: "):
+            raise
+        raise type(error)(f"{theirs}: {message.removeprefix(f'{ours}: ')}") from error
 
 
 def _check_value(name: str, value: object) -> None:
