@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from compiled_ebm.backends.base import Chains
 from compiled_ebm.backends.noise import draw_noise
+from compiled_ebm.backends.slices import without_slice_scatter
 from compiled_ebm.chaingraph import split_prelude
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.loopgraph import gather_loops
@@ -80,7 +81,7 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
     """
     n_state, n_kw = len(program.state_shapes), len(program.kwargs.per_chain)
     n_chains = example[0].shape[0]
-    body = program.step.batched()
+    body = replace(program.step, body=without_slice_scatter(program.step.body, program.device)).batched()
 
     def advance(*flat: Tensor) -> None:
         state, failed, rest = flat[:n_state], flat[n_state], flat[n_state + 1 :]
