@@ -7,6 +7,7 @@ those zeros with what reads the result, before the scatter itself: a term of the
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def _rewrite(graph: fx.Graph, device: torch.device) -> bool:
     found = [node for node in graph.nodes if node.target is torch.ops.aten.slice_scatter.default]
     for node in found:
         with graph.inserting_before(node):
-            node.replace_all_uses_with(_selected(graph, device, *node.args, **node.kwargs))
+            node.replace_all_uses_with(_selected(graph, device, node.meta["val"].shape, *node.args, **node.kwargs))
         graph.erase_node(node)
     return bool(found)
 
@@ -36,6 +37,7 @@ def _rewrite(graph: fx.Graph, device: torch.device) -> bool:
 def _selected(
     graph: fx.Graph,
     device: torch.device,
+    shape: Sequence[int],
     target: fx.Node,
     source: fx.Node,
     dim: int = 0,
@@ -45,8 +47,7 @@ def _selected(
 ) -> fx.Node:
     """``target`` with ``source`` in the places ``start, start + step, ...`` below ``end`` of a dimension."""
     aten: Any = torch.ops.aten
-    value = target.meta["val"]
-    size, rest = value.shape[dim], value.ndim - 1 - dim % value.ndim
+    size, rest = shape[dim], len(shape) - 1 - dim % len(shape)
     first, stop, _ = slice(start, end, step).indices(size)
     if first >= stop:
         return target
