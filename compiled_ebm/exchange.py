@@ -65,7 +65,7 @@ class Exchange:
         temperature, energy = leaf[:n].view(-1, rungs), chains.state[1][:n].view(-1, rungs)
         alive = chains.failed_at[:n].view(-1, rungs) < 0
         order = temperature.argsort(dim=1)  # of each rung, the chain that is on it
-        parity = step // self._every % 2
+        parity = step // self._every % 2 if rungs > 2 else 0  # two rungs are one pair, and no other takes its turn
         low, high = order[:, parity:-1:2], order[:, parity + 1 :: 2]
 
         def of(values: Tensor, which: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import collections
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -72,8 +72,13 @@ class Transition(Protocol):
     energy have changed, they stay, and the other fields are made anew by ``init``.
     """
 
-    noise: ClassVar[Noise]
-    hyper_type: ClassVar[type]
+    @property
+    def noise(self) -> Noise:
+        """What a step consumes; a class variable will do."""
+
+    @property
+    def hyper_type(self) -> type:
+        """The NamedTuple of a step's scalars; likewise."""
 
     def init(self, x: Tensor, target: Target) -> Any:
         """The State of a chain that stands at x."""

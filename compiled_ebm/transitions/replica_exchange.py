@@ -128,6 +128,8 @@ class ReplicaExchange:
         own = hyper._replace(
             step_size=hyper.step_size * factor, inverse_temperature=hyper.inverse_temperature / temperature
         )
+        if "damping" in own._fields:  # of the step that this rung does: exp(-gamma h factor)
+            own = own._replace(damping=hyper.damping**factor)
         new, info = self.transition.step(type(state).inner_type(*inner), noise, own, target)
         return type(state)(*new, temperature, factor), info
 
