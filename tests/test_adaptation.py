@@ -47,8 +47,14 @@ def warmed(name: str, move: type, **options: Any) -> tuple[ce.Sampler, ce.Warmup
     return sampler, sampler.warmup(sampler.init(n_chains=500, seed=SEED), 400, **options)
 
 
-@pytest.mark.parametrize("move", [ce.MALA, ce.HMC, ce.RandomWalk, ce.Barker])
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(
+    ("name", "move"),
+    [
+        pytest.param(name, move, marks=() if name == "wells" or (name, move) == ("scales", ce.MALA) else slow)
+        for name in TARGETS
+        for move in (ce.MALA, ce.HMC, ce.RandomWalk, ce.Barker)
+    ],
+)
 def test_the_acceptance_is_what_was_asked_for(name: str, move: type) -> None:
     """500 chains and 100 steps give the mean acceptance to 0.002; the control is the step size it began with."""
     sampler, found = warmed(name, move)
@@ -63,7 +69,7 @@ def test_the_acceptance_is_what_was_asked_for(name: str, move: type) -> None:
     sampler.transition = found.transition
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "wells" else slow) for n in TARGETS])
 def test_the_step_size_is_near_the_best_of_a_grid(name: str) -> None:
     """MALA's mean squared jump, in units of the variances: the best of 1.1^k times what was found is within 20%."""
     sampler, found = warmed(name, ce.MALA)
@@ -104,7 +110,7 @@ def cliff(x: Tensor) -> Tensor:
     return torch.where(x[:, 0] > 50, torch.nan, scaled(x))
 
 
-@pytest.mark.parametrize("move", [ce.MALA, ce.HMC])
+@pytest.mark.parametrize("move", [ce.MALA, pytest.param(ce.HMC, marks=slow)])
 def test_one_failed_chain_changes_nothing_else(move: type) -> None:
     """Beside 1,000 that live: everything is as without it, to the rounding of sums with one term more, which is 0."""
     results = []
