@@ -79,7 +79,7 @@ def test_a_wrong_update_is_not_captured(triton_draws: None, monkeypatch: pytest.
     state = sampler.init(n_chains=21, seed=1)
     carried = (torch.zeros(21, dtype=torch.float64), torch.ones(21, 1, 5, 5, dtype=torch.float64))
     with pytest.raises(ce.UnsupportedEnergyError, match="other numbers"):
-        sampler.run(replace(state, carried=carried), 1)
+        sampler.run(replace(state, carried=carried, leaves=("energy", "grad")), 1)
 
 
 def test_a_position_that_is_not_a_number_stays_so(triton_draws: None) -> None:
