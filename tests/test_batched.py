@@ -18,7 +18,7 @@ import compiled_ebm as ce
 from compiled_ebm import rng
 from compiled_ebm.backends import cudagraph, graph_bucket, graph_length, inductor
 from compiled_ebm.backends.base import FEW_STEPS, Chains
-from compiled_ebm.backends.batched import batched_noise, batched_step, noise_buffers, step_inputs
+from compiled_ebm.backends.batched import batched_noise, batched_step, copies, noise_buffers, step_inputs
 from compiled_ebm.session import buffers
 from compiled_ebm.trace import ChainProgram, KwargsSpec, trace
 from compiled_ebm.transitions.base import NoiseDraw
@@ -109,6 +109,74 @@ def test_a_wrong_compilation_is_refused() -> None:
 
     with pytest.raises(ce.UnsupportedEnergyError, match="fault of the compiler"):
         inductor._check_compiled(planted, graph, example)
+
+
+def test_a_result_that_a_rounding_changes_is_not_refused() -> None:
+    """Chaos is no fault of a compiler, nor is a decision on the edge; the same error in all that is smooth is one."""
+
+    def chaotic(x: Tensor, out: Tensor) -> None:
+        out.copy_(torch.cat([torch.sin(1e8 * x), x]))
+
+    example = [torch.linspace(0.3, 1.0, 2000), torch.zeros(4000)]
+    graph = fx.symbolic_trace(chaotic)
+
+    def elsewhere(x: Tensor, out: Tensor) -> None:
+        chaotic(x.mul(1 + 3e-7), out)
+
+    def on_the_edge(x: Tensor, out: Tensor) -> None:
+        chaotic(x, out)
+        out[3000] += 1
+
+    def faulty(x: Tensor, out: Tensor) -> None:
+        chaotic(x, out)
+        out[2000:] *= 1.1
+
+    for function in (elsewhere, on_the_edge):
+        inductor._check_compiled(function, graph, example)
+    with pytest.raises(ce.UnsupportedEnergyError, match="fault of the compiler"):
+        inductor._check_compiled(faulty, graph, example)
+
+
+def columns(x: Tensor) -> Tensor:
+    """Reads the columns of a table: constants that are not dense."""
+    return (x[..., BONDS[:, 0]] * x[..., BONDS[:, 1]] + WEIGHTS[:, 1]).square().sum(-1) + x.square().sum(-1)
+
+
+BONDS, WEIGHTS = torch.tensor([[0, 1], [2, 3], [1, 3]]), torch.linspace(-1, 1, 6).reshape(3, 2)
+
+
+def test_copies_keep_strides() -> None:
+    base = torch.arange(24.0).reshape(4, 6)
+    for tensor in (base, base[:, 1], base.t(), base[1:2].expand(3, 6), base[:0], base[2, 3], base[:, ::2]):
+        (copied,) = copies([tensor])
+        assert copied.stride() == tensor.stride() and torch.equal(copied, tensor)
+        assert tensor.numel() == 0 or copied.data_ptr() != tensor.data_ptr()
+
+
+def test_the_step_is_compiled_once_as_it_will_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And checked by a step that goes somewhere: with noise, and with hyper-parameters that are not zero."""
+    examples: list[list[Tensor]] = []
+    compiling = inductor.compile_graph
+
+    def recorded(graph: Any, example: list[Tensor]) -> Any:
+        examples.append([t.clone() for t in example])
+        return compiling(graph, example)
+
+    monkeypatch.setattr(inductor, "compile_graph", recorded)
+    x0 = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        ours, theirs = (
+            sampler.run(sampler.init(x0, seed=3), 5).state
+            for sampler in (
+                ce.build_sampler(columns, ce.HMC(0.3, 4, jitter=0.2), 4, backend=backend)
+                for backend in ("inductor", "eager")
+            )
+        )
+    assert ours.n_failed == theirs.n_failed == 0
+    torch.testing.assert_close(ours.x, theirs.x)
+    _, step = examples
+    energy, gradient, _, normals, uniforms, _, row = step[1:8]
+    assert all((t != 0).all() for t in (energy, gradient, normals, uniforms, row))
 
 
 @pytest.fixture

@@ -43,8 +43,6 @@ class Ceiling(NamedTuple):
     spills: int = 0
 
 
-SECONDS = 10.0
-"""Of compiling: twice what it should take, for a busy machine."""
 CEILINGS = {
     "mlp-2-64-1": Ceiling(Form(8, 1, chains_last=True), 30.5, 200),
     "mlp-2-64-64-1": Ceiling(Form(128, 8), 150.0, 255, spills=80),
@@ -149,7 +147,6 @@ def check_ceiling(name: str, ceiling: Ceiling) -> None:
     found = resources_of(name, "sm_90", ceiling.form)
     assert 0.5 * ceiling.instructions < found.instructions_per_chain_step <= ceiling.instructions
     assert found.spills <= ceiling.spills and found.registers <= ceiling.registers
-    assert found.compile_seconds <= SECONDS
     assert (found.tensor_instructions > 0) == (name in ON_TENSOR_CORES)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from compiled_ebm.backends.base import Chains
+from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.noise import draw_noise
-from compiled_ebm.backends.slices import without_slice_scatter
 from compiled_ebm.chaingraph import split_prelude
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.loopgraph import gather_loops
@@ -22,7 +22,16 @@ from compiled_ebm.repetition import recorded_once
 from compiled_ebm.trace import ChainProgram
 from compiled_ebm.transitions.base import NoiseDraw
 
-__all__ = ["BatchedStep", "batched_noise", "batched_step", "noise_buffers", "step_inputs"]
+__all__ = [
+    "BatchedStep",
+    "batched_noise",
+    "batched_step",
+    "copies",
+    "first_row",
+    "noise_buffers",
+    "started",
+    "step_inputs",
+]
 
 
 def step_inputs(
@@ -38,6 +47,20 @@ def noise_buffers(program: ChainProgram, n_steps: int, ids: Tensor) -> NoiseDraw
     steps = torch.zeros((n_steps, 1), dtype=torch.int64, device=ids.device)
     seed = torch.zeros((), dtype=torch.int64, device=ids.device)
     return NoiseDraw(*(torch.zeros_like(t) for t in draw_noise(program, seed, steps, ids.expand(n_steps, -1))))
+
+
+def started(program: ChainProgram, chains: Chains) -> Chains:
+    """A copy of the chains with the state of their positions, for a step that goes somewhere: what is compiled is
+    checked by one, with noise and with :func:`first_row`."""
+    rest = chains.failed_at.clone(), chains.ids.clone(), chains.seed.clone(), tuple(copies(chains.chain_kwargs))
+    found = Chains(tuple(copies(chains.state)), *rest, chains.shared_kwargs)
+    init_chains(program, found, 0)
+    return found
+
+
+def first_row(program: ChainProgram) -> Tensor:
+    """The hyper-parameters of the first step, ``[n_hyper]``."""
+    return torch.stack([c[0] for c in program.transition.hyper_table(0, 1)]).to(program.device, program.carry_dtype)
 
 
 def batched_noise(program: ChainProgram, example: Sequence[Tensor]) -> fx.GraphModule:
@@ -81,7 +104,7 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
     """
     n_state, n_kw = len(program.state_shapes), len(program.kwargs.per_chain)
     n_chains = example[0].shape[0]
-    body = replace(program.step, body=without_slice_scatter(program.step.body, program.device)).batched()
+    body = program.step.batched()
 
     def advance(*flat: Tensor) -> None:
         state, failed, rest = flat[:n_state], flat[n_state], flat[n_state + 1 :]
@@ -107,13 +130,27 @@ def batched_step(program: ChainProgram, example: Sequence[Tensor], *, on_device_
 def _flat(function: Callable[..., Any], example: Sequence[Tensor]) -> Recording:
     try:
         with torch.no_grad(), _no_vmap_fallback(), recorded_once():
-            # preserve_format: the graph is specialised to the strides it will be called with
-            return record(function, [t.clone() for t in example])
+            return record(function, copies(example))
     except RuntimeError as error:
         raise UnsupportedEnergyError(
             f"energy: an operation cannot be mapped over chains for the inductor backend: {error}; "
             "use backend='eager', or write that operation with others"
         ) from error
+
+
+def copies(example: Sequence[Tensor]) -> list[Tensor]:
+    """The same numbers in the same strides, also in those that ``clone`` would change: of columns, of what is expanded.
+
+    What is compiled is specialised to strides, and compiled anew, unchecked, if it is called with others.
+    """
+    found = []
+    for tensor in example:
+        extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        if tensor.numel():
+            found.append(tensor.as_strided((extent,), (1,)).clone().as_strided(tensor.shape, tensor.stride()))
+        else:
+            found.append(torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device))
+    return found
 
 
 @contextmanager

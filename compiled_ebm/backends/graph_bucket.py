@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from compiled_ebm.backends.base import Chains
-from compiled_ebm.backends.batched import batched_noise, batched_step, noise_buffers, step_inputs
+from compiled_ebm.backends.batched import batched_noise, batched_step, first_row, noise_buffers, started, step_inputs
 from compiled_ebm.backends.graph_length import SHORTEST, measured, steps_per_graph, timed_replays
 from compiled_ebm.backends.head import Head, take_head
 from compiled_ebm.backends.inductor import compile_graph
@@ -52,18 +53,11 @@ class Bucket:
     def __init__(self, program: ChainProgram, chains: Chains, pool: Any) -> None:
         self._program = program
         device = program.device
-        self.chains = Chains(
-            tuple(t.clone() for t in chains.state),
-            chains.failed_at.clone(),
-            chains.ids.clone(),
-            chains.seed.clone(),
-            tuple(t.clone() for t in chains.chain_kwargs),
-            (),
-        )
+        self.chains = replace(started(program, chains), shared_kwargs=())
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.cursor = torch.zeros((), dtype=torch.int64, device=device)
-        n_hyper = len(program.transition.hyper_table(0, 1))
-        self.table = torch.zeros((TABLE_LENGTH, n_hyper), dtype=program.carry_dtype, device=device)
+        row = first_row(program)
+        self.table = row.new_zeros((TABLE_LENGTH, len(row)))
         ahead = noise_buffers(program, 1, self.chains.ids)
         noise = NoiseDraw(ahead.normals[0], ahead.uniforms[0])
         values = program.step.constants(chains.shared_kwargs)
@@ -72,6 +66,8 @@ class Bucket:
         self.constants = [t.clone() for t in self.batched.layout(*values)]
         self.noise_by, draw = self._noise(ahead, noise)
         inputs = step_inputs(self.chains, noise, self.step, self.table, self.cursor, self.constants)
+        self.table[0] = row
+        draw()
         function, _ = compile_graph(self.batched.graph, inputs)
 
         def advance() -> None:

@@ -15,9 +15,19 @@ from torch import Tensor, fx
 from torch.distributions import Distribution
 
 from compiled_ebm.backends.base import FEW_STEPS, ROW_QUANTUM, Chains, Keep, round_up
-from compiled_ebm.backends.batched import BatchedStep, batched_noise, batched_step, noise_buffers, step_inputs
+from compiled_ebm.backends.batched import (
+    BatchedStep,
+    batched_noise,
+    batched_step,
+    copies,
+    first_row,
+    noise_buffers,
+    started,
+    step_inputs,
+)
 from compiled_ebm.backends.first_state import init_chains
 from compiled_ebm.backends.regions import with_regions
+from compiled_ebm.backends.scatters import correct_scatters
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.loopgraph import readable_code
 from compiled_ebm.trace import ChainProgram
@@ -34,7 +44,11 @@ _NOISE_STEPS = 4
 _NOISE_NUMBERS = 1 << 18
 """Numbers drawn in one call at most, if it is for several steps: 1 MiB stays in the L2 cache."""
 _LARGEST_DIFFERENCE, _LARGEST_IN_HALF = 0.01, 0.05
-"""Of the largest value: far above rounding, also where a long trajectory amplifies it, and below a wrong result."""
+"""Of the largest value: far above rounding, and below a wrong result."""
+_SENSITIVE = 0.02
+"""Of these: by so much a result changes from a rounding away that says nothing of the compiler."""
+_MOST_WRONG = 1e-3
+"""Share of the elements: a decision that goes another way by rounding is one in a hundred thousand."""
 _HALF = (torch.float16, torch.bfloat16)
 _SLACK = 1.3
 """A tile compiled before is used again if it costs at most this much more than one made to measure."""
@@ -89,7 +103,7 @@ def compile_graph(graph: fx.GraphModule, example: Sequence[Tensor]) -> tuple[Cal
         return _COMPILED[key], 0.0
     begin = time.perf_counter()
     try:
-        with _value_checks_kept():
+        with _value_checks_kept(), correct_scatters():
             function = torch.compile(with_regions(graph), fullgraph=True, dynamic=False, options=_OPTIONS)
             _check_compiled(function, graph, example)
     except (UnsupportedEnergyError, MemoryError, torch.OutOfMemoryError):
@@ -126,23 +140,37 @@ def _check_compiled(function: Callable[..., Any], graph: fx.GraphModule, example
     values = (node.meta.get("val") for node in graph.graph.nodes)
     in_half = any(isinstance(value, Tensor) and value.dtype in _HALF for value in values)
     most = _LARGEST_IN_HALF if in_half else _LARGEST_DIFFERENCE
-    compiled, expected = ([t.clone() for t in example] for _ in range(2))
+    compiled, expected = copies(example), copies(example)
     with torch.no_grad():
         function(*compiled)
         graph(*expected)
-    for got, wanted in zip(compiled, expected, strict=True):
-        if not wanted.dtype.is_floating_point or wanted.numel() == 0:
-            continue
-        both = torch.isfinite(got) & torch.isfinite(wanted)
-        if not bool(both.any()):
-            continue
-        scale = wanted[both].abs().max()
-        wrong = float((got - wanted)[both].abs().max() / scale.clamp_min(torch.finfo(wanted.dtype).tiny))
-        if wrong > most or both.float().mean() < torch.isfinite(wanted).float().mean() - 0.1:
-            raise UnsupportedEnergyError(
-                f"energy: torch.compile gives another result than the same operations uncompiled (by {wrong:.2g} of "
-                "the largest value): a fault of the compiler; use backend='eager', and please report the energy"
-            )
+        errors = [_relative(got, wanted) for got, wanted in zip(compiled, expected, strict=True)]
+        if not any(bool((error > most).any()) for error in errors):
+            return
+        # a long trajectory, or a decision on the edge, may go elsewhere from a rounding away: that is no fault
+        nearby = copies(example)
+        for tensor in nearby[:1]:
+            if tensor.dtype.is_floating_point:
+                tensor.copy_(tensor * (1 + 8 * torch.finfo(tensor.dtype).eps))
+        graph(*nearby)
+        for error, near, wanted in zip(errors, nearby, expected, strict=True):
+            wrong = (error > most) & ~(_relative(near, wanted) > _SENSITIVE * most)
+            if float(wrong.double().mean()) > _MOST_WRONG:
+                raise UnsupportedEnergyError(
+                    "energy: torch.compile gives another result than the same operations uncompiled (by "
+                    f"{float(error[wrong].max()):.2g} of the largest value): a fault of the compiler; use "
+                    "backend='eager', and please report the energy"
+                )
+
+
+def _relative(got: Tensor, wanted: Tensor) -> Tensor:
+    """Differences of the elements by the largest; infinite where only the one is finite."""
+    finite = torch.isfinite(wanted)
+    if not wanted.dtype.is_floating_point or not bool(finite.any()):
+        return torch.zeros((1,), device=wanted.device)
+    scale = wanted[finite].abs().max().clamp_min(torch.finfo(wanted.dtype).tiny)
+    error = ((got - wanted).abs() / scale).nan_to_num(nan=float("inf"))
+    return torch.where(finite, error, 0.0)
 
 
 @dataclass(frozen=True)
@@ -205,11 +233,13 @@ class CpuLaunch:
         if tile in self._tiles:
             return 0.0
         begin = time.perf_counter()
-        first = chains.rows(0, tile)
+        first = started(self._program, chains.rows(0, tile))
         buffers = noise_buffers(self._program, self._noise_steps(tile), first.ids)
         noise_example = (first.seed, torch.arange(len(buffers.normals)), first.ids, *buffers)
         noise, _ = compile_graph(batched_noise(self._program, noise_example), noise_example)
-        row = torch.zeros(len(self._program.transition.hyper_table(0, 1)), dtype=self._program.carry_dtype)
+        with torch.no_grad():
+            noise(*noise_example)
+        row = first_row(self._program)
         constants = self._program.step.constants(chains.shared_kwargs)
         drawn, step = NoiseDraw(buffers.normals[0], buffers.uniforms[0]), torch.tensor(0)
         batched = batched_step(

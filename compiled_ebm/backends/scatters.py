@@ -1,0 +1,64 @@
+"""Two faults of Inductor's C++ backend (torch 2.13) in what is scattered, mended while it compiles for us.
+
+A scatter adds into a filled buffer in place, and its result goes by another name. Where loops of different shapes are
+fused (``[n, 2, 4]`` and ``[8 n]``), what they depend on is looked up anew, by the old name, so that the fill and the
+reader may be fused and the scatter come last: a term of a gradient was missing, in silence. Such loops stay apart here.
+
+Where a tile of two dimensions is vectorised and threads add into one buffer, the place of the addition is moved on by
+the row of the tile twice: sums went to other chains, or beyond the buffer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["correct_scatters"]
+
+_PATCHING = threading.RLock()
+
+
+@contextmanager
+def correct_scatters() -> Iterator[None]:
+    """Within, Inductor orders scatters before their readers and adds where it should."""
+    from torch._inductor import config
+    from torch._inductor.codegen import cpp
+
+    scheduling: Any = cpp.CppScheduling
+    tile: Any = cpp.CppTile2DKernel
+    vector: Any = cpp.CppVecKernel
+    with _PATCHING:
+        fusible, store = scheduling._can_fuse_nodes_with_compatible_ranges, tile.store
+
+        def fusible_in_order(self: Any, first: Any, second: Any) -> bool:
+            return not _touch_scattered(self.scheduler, first, second) and fusible(self, first, second)
+
+        def store_in_place(self: Any, name: str, index: Any, value: Any, mode: str | None = None) -> Any:
+            by_index = config.cpp.dynamic_threads or self.num_threads != 1  # else by an expression, which is right
+            if mode == "atomic_add" and by_index and not self.need_vec_transpose(self.rename_indexing(index)):
+                return vector.store(self, name, index, value, mode)
+            return store(self, name, index, value, mode)
+
+        scheduling._can_fuse_nodes_with_compatible_ranges, tile.store = fusible_in_order, store_in_place
+        try:
+            yield
+        finally:
+            scheduling._can_fuse_nodes_with_compatible_ranges, tile.store = fusible, store
+
+
+def _touch_scattered(scheduler: Any, *fused: Any) -> bool:
+    """Whether something is scattered into a buffer that one of them reads or writes."""
+    from torch._inductor.ir import Scatter
+
+    real = scheduler.mutation_real_name
+    scattered = {
+        real.get(name, name)
+        for node in scheduler.name_to_node.values()
+        if isinstance(getattr(node.node, "data", None), Scatter)
+        for buffer in node.get_outputs()
+        for name in (buffer.get_name(), *buffer.get_mutations())
+    }
+    touched = (dep.name for node in fused for dep in node.read_writes.reads_and_writes())
+    return any(real.get(name, name) in scattered for name in touched)
