@@ -11,8 +11,8 @@ the row of the tile twice: sums went to other chains, or beyond the buffer.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 __all__ = ["correct_scatters"]
@@ -23,29 +23,41 @@ _PATCHING = threading.RLock()
 @contextmanager
 def correct_scatters() -> Iterator[None]:
     """Within, Inductor orders scatters before their readers and adds where it should."""
-    from torch._inductor import config
     from torch._inductor.codegen import cpp
 
-    scheduling: Any = cpp.CppScheduling
-    tile: Any = cpp.CppTile2DKernel
-    vector: Any = cpp.CppVecKernel
-    with _PATCHING:
-        fusible, store = scheduling._can_fuse_nodes_with_compatible_ranges, tile.store
+    mended = (
+        (cpp.CppScheduling, "_can_fuse_nodes_with_compatible_ranges", _fusible_in_order),
+        (cpp.CppTile2DKernel, "store", _store_in_place),
+    )
+    with _PATCHING, ExitStack() as stack:
+        for kind, name, mend in mended:
+            method = getattr(kind, name, None)
+            if method is not None:  # another version of torch may do it otherwise; what is compiled is checked, too
+                stack.callback(setattr, kind, name, method)
+                setattr(kind, name, mend(method))
+        yield
 
-        def fusible_in_order(self: Any, first: Any, second: Any) -> bool:
-            return not _touch_scattered(self.scheduler, first, second) and fusible(self, first, second)
 
-        def store_in_place(self: Any, name: str, index: Any, value: Any, mode: str | None = None) -> Any:
-            by_index = config.cpp.dynamic_threads or self.num_threads != 1  # else by an expression, which is right
-            if mode == "atomic_add" and by_index and not self.need_vec_transpose(self.rename_indexing(index)):
-                return vector.store(self, name, index, value, mode)
-            return store(self, name, index, value, mode)
+def _fusible_in_order(fusible: Callable[..., bool]) -> Callable[..., bool]:
+    def mended(self: Any, first: Any, second: Any) -> bool:
+        return not _touch_scattered(self.scheduler, first, second) and fusible(self, first, second)
 
-        scheduling._can_fuse_nodes_with_compatible_ranges, tile.store = fusible_in_order, store_in_place
-        try:
-            yield
-        finally:
-            scheduling._can_fuse_nodes_with_compatible_ranges, tile.store = fusible, store
+    return mended
+
+
+def _store_in_place(store: Callable[..., Any]) -> Callable[..., Any]:
+    from torch._inductor import config
+    from torch._inductor.codegen.cpp import CppVecKernel
+
+    vector: Any = CppVecKernel
+
+    def mended(self: Any, name: str, index: Any, value: Any, mode: str | None = None) -> Any:
+        by_index = config.cpp.dynamic_threads or self.num_threads != 1  # else by an expression, which is right
+        if mode == "atomic_add" and by_index and not self.need_vec_transpose(self.rename_indexing(index)):
+            return vector.store(self, name, index, value, mode)
+        return store(self, name, index, value, mode)
+
+    return mended
 
 
 def _touch_scattered(scheduler: Any, *fused: Any) -> bool:
