@@ -10,10 +10,13 @@ the row of the tile twice: sums went to other chains, or beyond the buffer.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from torch import fx
 
 __all__ = ["correct_scatters"]
 
@@ -22,7 +25,11 @@ _PATCHING = threading.RLock()
 
 @contextmanager
 def correct_scatters() -> Iterator[None]:
-    """Within, Inductor orders scatters before their readers and adds where it should."""
+    """Within, Inductor orders scatters before their readers and adds where it should.
+
+    What it keeps on disk is found again by a mark, so that code from elsewhere, unmended, is not taken.
+    """
+    from torch._inductor import config
     from torch._inductor.codegen import cpp
 
     mended = (
@@ -35,7 +42,24 @@ def correct_scatters() -> Iterator[None]:
             if method is not None:  # another version of torch may do it otherwise; what is compiled is checked, too
                 stack.callback(setattr, kind, name, method)
                 setattr(kind, name, mend(method))
+        if config.post_grad_custom_post_pass is None:
+            stack.enter_context(config.patch(post_grad_custom_post_pass=_mark()))
         yield
+
+
+@functools.cache
+def _mark() -> Any:
+    """A pass over graphs that does nothing, whose name is part of the keys of Inductor's cache."""
+    from torch._inductor.custom_graph_pass import CustomGraphPass
+
+    class Mark(CustomGraphPass):
+        def __call__(self, graph: fx.Graph) -> None:
+            pass
+
+        def uuid(self) -> str:
+            return f"{__name__} 1"
+
+    return Mark()
 
 
 def _fusible_in_order(fusible: Callable[..., bool]) -> Callable[..., bool]:
