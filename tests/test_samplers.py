@@ -151,6 +151,26 @@ def test_reset_schedulers() -> None:
     assert sampler.get_scheduled_value("step_size") == start == 0.1
 
 
+def test_schedulers_are_read_as_torchebms_are() -> None:
+    """A number and a schedule as views that follow the sampler's steps; TorchEBM's own scheduler as it is."""
+    own = LinearScheduler(1.0, 0.5, 10)
+    sampler = ce.LangevinDynamics(
+        ce.HarmonicModel(), step_size=ce.schedules.Linear(0.1, 0.05, 10), noise_scale=own, backend="eager"
+    )
+    theirs = torchebm.samplers.LangevinDynamics(torchebm.core.HarmonicModel(), LinearScheduler(0.1, 0.05, 10), own)
+    ours = sampler.schedulers["step_size"]
+    assert sampler.get_schedulers().keys() == theirs.get_schedulers().keys()
+    assert sampler.schedulers["noise_scale"] is own
+    sampler.sample(dim=2, n_steps=4)
+    theirs.sample(dim=2, n_steps=4)
+    for name in ("get_value", "current_value", "start_value", "step_count"):
+        got, wanted = (getattr(s, name) for s in (ours, theirs.schedulers["step_size"]))
+        assert (got() if callable(got) else got) == pytest.approx(wanted() if callable(wanted) else wanted)
+    assert ce.LangevinDynamics(ce.HarmonicModel(), 0.1).schedulers["step_size"].get_value() == 0.1
+    with pytest.raises(TypeError):
+        sampler.schedulers["step_size"] = 0.2
+
+
 def test_register_scheduler_never_rebuilds() -> None:
     sampler = dynamics(step_size=0.01)
     sampler.sample(dim=2, n_samples=2, n_steps=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,9 @@ from compiled_ebm.builder import build_sampler, check_backend
 from compiled_ebm.draws.memory import Collector, MemoryDraws, StepDiagnostics, Tee
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.sampler import Sampler
-from compiled_ebm.schedules import ScheduleLike, evaluate
+from compiled_ebm.samplers.scheduled import Scheduled
+from compiled_ebm.schedules import ScheduleLike, SteppedScheduler, evaluate
+from compiled_ebm.schedules.evaluation import is_stepped
 from compiled_ebm.target import Energy
 from compiled_ebm.transitions.base import Transition
 
@@ -51,7 +54,7 @@ class CompiledSampler(nn.Module):
         self.model = model
         self.backend = backend
         self._placement: Tensor
-        self.schedulers = schedulers
+        self._hyper = schedulers
         self._device = None if device is None else resolve_device(device, [])
         self._steps_done = 0
         self._samplers: dict[tuple[object, ...], Sampler] = {}
@@ -90,26 +93,35 @@ class CompiledSampler(nn.Module):
 
     def register_scheduler(self, name: str, scheduler: ScheduleLike) -> None:
         """Set ``step_size`` or ``noise_scale`` to a float, a schedule or a torchebm scheduler; never a rebuild."""
-        if name not in self.schedulers:
-            raise KeyError(f"name: expected one of {', '.join(self.schedulers)}, got {name!r}")
+        if name not in self._hyper:
+            raise KeyError(f"name: expected one of {', '.join(self._hyper)}, got {name!r}")
         _check_value(name, scheduler)
-        previous = self.schedulers[name]
-        self.schedulers[name] = scheduler
+        previous = self._hyper[name]
+        self._hyper[name] = scheduler
         try:
             self._transition()
         except (TypeError, ValueError):
-            self.schedulers[name] = previous
+            self._hyper[name] = previous
             raise
 
-    def get_schedulers(self) -> dict[str, ScheduleLike]:
-        """What is registered, by name."""
+    @property
+    def schedulers(self) -> Mapping[str, SteppedScheduler | Scheduled]:
+        """What is registered, by name, to be read (``get_value()``): a torchebm scheduler itself, else a view.
+
+        To change one, call :meth:`register_scheduler`.
+        """
+        shown = {name: _view(name, value, lambda: self._steps_done) for name, value in self._hyper.items()}
+        return MappingProxyType(shown)
+
+    def get_schedulers(self) -> Mapping[str, SteppedScheduler | Scheduled]:
+        """The same."""
         return self.schedulers
 
     def get_scheduled_value(self, name: str) -> float:
         """The value that the next step will use."""
-        if name not in self.schedulers:
+        if name not in self._hyper:
             raise KeyError(f"No scheduler registered for parameter {name!r}")
-        return float(evaluate(self.schedulers[name], self._steps_done, 1, name=name))
+        return float(evaluate(self._hyper[name], self._steps_done, 1, name=name))
 
     def step_schedulers(self) -> None:
         """Advance the schedules by one step."""
@@ -270,7 +282,7 @@ class CompiledSampler(nn.Module):
 
     def _shown(self) -> dict[str, object]:
         """For repr()."""
-        return {name: self.get_scheduled_value(name) for name in self.schedulers}
+        return {name: self.get_scheduled_value(name) for name in self._hyper}
 
     def __repr__(self) -> str:
         shown = {"model": type(self.model).__name__, **self._shown(), "backend": repr(self.backend)}
@@ -287,6 +299,10 @@ def _calling(ours: str, theirs: str) -> Iterator[None]:
         if not message.startswith(f"{ours}: "):
             raise
         raise type(error)(f"{theirs}: {message.removeprefix(f'{ours}: ')}") from error
+
+
+def _view(name: str, value: ScheduleLike, steps_done: Callable[[], int]) -> SteppedScheduler | Scheduled:
+    return value if is_stepped(value) else Scheduled(name, value, steps_done)
 
 
 def _check_value(name: str, value: object) -> None:

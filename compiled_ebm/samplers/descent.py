@@ -53,7 +53,7 @@ class GradientDescentSampler(CompiledSampler):
         self._transition()
 
     def _transition(self) -> GradientDescent:
-        return GradientDescent(self.schedulers["step_size"])
+        return GradientDescent(self._hyper["step_size"])
 
 
 class NesterovSampler(CompiledSampler):
@@ -100,7 +100,7 @@ class NesterovSampler(CompiledSampler):
         self._transition()
 
     def _transition(self) -> Nesterov:
-        return Nesterov(self.schedulers["step_size"], self.momentum)
+        return Nesterov(self._hyper["step_size"], self.momentum)
 
     def _shown(self) -> dict[str, object]:
         return {**super()._shown(), "momentum": self.momentum}

@@ -76,7 +76,7 @@ class HamiltonianMonteCarlo(CompiledSampler):
         self._transition()
 
     def _transition(self) -> HMC:
-        return HMC(self.schedulers["step_size"], self.n_leapfrog_steps, self.mass)
+        return HMC(self._hyper["step_size"], self.n_leapfrog_steps, self.mass)
 
     def _event_shape(self, x: Tensor | None, dim: int | tuple[int, ...] | None, n_samples: int) -> tuple[int, ...]:
         mean = getattr(self.model, "mean", None)

@@ -70,7 +70,7 @@ class LangevinDynamics(CompiledSampler):
         self._transition()
 
     def _transition(self) -> Langevin:
-        return Langevin(self.schedulers["step_size"], self.schedulers["noise_scale"], clamp=self.clamp)
+        return Langevin(self._hyper["step_size"], self._hyper["noise_scale"], clamp=self.clamp)
 
 
 def _is_euler_maruyama(integrator: object) -> bool:

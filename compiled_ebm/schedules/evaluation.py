@@ -12,7 +12,7 @@ import torch
 from compiled_ebm.schedules.checks import checked_count, complaint
 from compiled_ebm.schedules.forms import Constant, Schedule
 
-__all__ = ["ScheduleLike", "SteppedScheduler", "evaluate"]
+__all__ = ["ScheduleLike", "SteppedScheduler", "evaluate", "is_stepped"]
 
 
 class SteppedScheduler(Protocol):
@@ -94,7 +94,7 @@ def _is_allowed(value: float, minimum: float | None, strict: bool) -> bool:
 
 
 def _values(value: object, first_step: int, n_steps: int, name: str) -> torch.Tensor:
-    if _is_stepped(value):
+    if is_stepped(value):
         return _from_scheduler(value, first_step, n_steps, name)
     if callable(value) and not isinstance(value, torch.Tensor):
         return _from_calls(value, range(first_step, first_step + n_steps), name)
@@ -105,7 +105,8 @@ def _values(value: object, first_step: int, n_steps: int, name: str) -> torch.Te
     raise TypeError(complaint(name, expected, got, "Pass e.g. 0.01 or Linear(0.1, 0.01, 1000)."))
 
 
-def _is_stepped(value: object) -> TypeGuard[SteppedScheduler]:
+def is_stepped(value: object) -> TypeGuard[SteppedScheduler]:
+    """Whether it is a scheduler in TorchEBM's form, with a counter of its own."""
     return all(callable(getattr(value, method, None)) for method in ("step", "get_value", "reset", "_compute_value"))
 
 
