@@ -1,0 +1,1 @@
+"""The laboratory: backends and peers side by side."""
