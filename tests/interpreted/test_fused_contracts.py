@@ -20,7 +20,9 @@ from compiled_ebm.backends.fused.triton import loading
 from compiled_ebm.backends.fused.triton.values import Form
 
 
-@pytest.fixture(params=["as planned", pytest.param("chains first", marks=pytest.mark.slow), "chains last"])
+@pytest.fixture(
+    params=["as planned", *(pytest.param(k, marks=pytest.mark.slow) for k in ("chains first", "chains last"))]
+)
 def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     use(monkeypatch, LAYOUTS[request.param])
     return request.param

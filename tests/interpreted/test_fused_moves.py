@@ -46,7 +46,9 @@ def network(x: Tensor) -> Tensor:
 ENERGIES = {"ring": ring, "network": network}
 
 
-@pytest.fixture(params=["flat", pytest.param("chains first", marks=pytest.mark.slow), "as planned, chains last"])
+@pytest.fixture(
+    params=["as planned, chains last", *(pytest.param(k, marks=pytest.mark.slow) for k in ("flat", "chains first"))]
+)
 def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     use(monkeypatch, LAYOUTS[request.param])
     return request.param
