@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.timing import Contender
 from benchmarks.workloads import Workload, initial
+from compiled_ebm.laboratory.timing import Contender
 
 if TYPE_CHECKING:
     import compiled_ebm as ce

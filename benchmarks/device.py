@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from benchmarks.contenders import CompiledLangevin
-from benchmarks.timing import Contender, Row, wall_seconds
+from benchmarks.timing import Row
+from compiled_ebm.laboratory.timing import Contender, wall_seconds
 
 
 def device_seconds(contender: Contender) -> float:

@@ -13,9 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.timing import Contender, Row, measure
+from benchmarks.timing import Row, measure
 from benchmarks.workloads import Workload
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
+from compiled_ebm.laboratory.timing import Contender
 
 _LEAST_ROUNDS = 3
 _SLOW_BUILDS = {"inductor": 40.0}

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from benchmarks import peers
-from benchmarks.timing import Contender, measure, ratios
+from benchmarks.timing import measure, ratios
 from benchmarks.workloads import EXTRAS, TEN, WORKLOADS, Workload, initial
+from compiled_ebm.laboratory.timing import Contender
 
 
 class Peer(Protocol):

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
-import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.workloads import Workload
+from compiled_ebm.laboratory.timing import Contender, timed_side_by_side, wall_seconds
 
 Row = dict[str, Any]
-
-
-_PAUSE = 0.05
-"""Seconds before every timed run: the thread pools of the contender before go on spinning for a few milliseconds."""
-
-
-class Contender(Protocol):
-    """One way to run a workload. Every `run` starts from the same positions and returns when all steps are done."""
-
-    name: str
-
-    def build(self) -> float:
-        """Compile or warm up; seconds."""
-
-    def run(self) -> Tensor:
-        """All steps; the last positions, `[n_chains, *event]`."""
-
-
-def wall_seconds(contender: Contender) -> float:
-    """One run by the host's clock; a run returns when it is done."""
-    begin = time.perf_counter()
-    contender.run()
-    return time.perf_counter() - begin
 
 
 def measure(
@@ -51,44 +26,32 @@ def measure(
     progress: Callable[[str], None] = lambda message: None,
     timed: Callable[[Contender], float] = wall_seconds,
 ) -> list[Row]:
-    """Time all contenders of one workload, in turn within each round, so that a slow spell of the machine hits all.
+    """Time all contenders of one workload, side by side.
 
-    Each contender is built and run once unrecorded first, and waits before each run until no other's threads spin. A
-    row has `seconds` (one per round), their median, minimum and maximum, `build_seconds`, and `ratio`: the baseline's
+    A row has `seconds` (one per round), their median, minimum and maximum, `build_seconds`, and `ratio`: the baseline's
     median over this median, None without the baseline. ``timed`` runs a contender once and gives the seconds it took.
 
     Raises:
         FloatingPointError: a contender's last positions are not finite.
     """
-    build_seconds: dict[str, float] = {}
-    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    for contender in contenders:
-        progress(f"{workload.name}: {contender.name} builds")
-        build_seconds[contender.name] = contender.build()
-        if not contender.run().isfinite().all():
-            raise FloatingPointError(f"{contender.name} on {workload.name}: positions are not finite")
-    for index in range(rounds):
-        for contender in contenders:
-            progress(f"{workload.name}: {contender.name}, round {index + 1} of {rounds}")
-            time.sleep(_PAUSE)
-            seconds[contender.name].append(timed(contender))
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    timings = timed_side_by_side(contenders, rounds, lambda text: progress(f"{workload.name}: {text}"), timed)
+    medians = {timing.name: timing.median for timing in timings}
     return [
         {
             "workload": workload.name,
-            "contender": name,
+            "contender": timing.name,
             "n_chains": workload.n_chains,
             "n_steps": workload.n_steps,
-            "build_seconds": build_seconds[name],
-            "seconds": times,
-            "median": medians[name],
-            "min": min(times),
-            "max": max(times),
-            "chain_steps_per_second": workload.chain_steps / medians[name],
+            "build_seconds": timing.build_seconds,
+            "seconds": list(timing.seconds),
+            "median": timing.median,
+            "min": min(timing.seconds),
+            "max": max(timing.seconds),
+            "chain_steps_per_second": workload.chain_steps / timing.median,
             "baseline": baseline,
-            "ratio": medians[baseline] / medians[name] if baseline in medians else None,
+            "ratio": medians[baseline] / timing.median if baseline in medians else None,
         }
-        for name, times in seconds.items()
+        for timing in timings
     ]
 
 

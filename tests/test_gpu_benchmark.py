@@ -15,8 +15,9 @@ from torch import Tensor
 import compiled_ebm as ce
 from benchmarks import contenders, gpu, table
 from benchmarks.figures import Figure, Session, summary
-from benchmarks.timing import Contender, environment, wall_seconds
+from benchmarks.timing import environment
 from benchmarks.workloads import WORKLOADS, Workload
+from compiled_ebm.laboratory.timing import Contender, wall_seconds
 
 WORK = replace(WORKLOADS["double-well"], n_chains=16, n_steps=5)
 
@@ -56,7 +57,7 @@ class Fake:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    monkeypatch.setattr("benchmarks.timing.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("compiled_ebm.laboratory.timing.time.sleep", lambda seconds: None)
     return Clock()
 
 
