@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 import traceback
@@ -13,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from benchmarks.report import write
 from benchmarks.timing import Row, measure
 from benchmarks.workloads import Workload
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
@@ -97,9 +97,7 @@ class Session:
 
     def write(self) -> None:
         """The report as it stands; whole or not at all."""
-        unfinished = self.path.with_suffix(".part")
-        unfinished.write_text(json.dumps(self.report, indent=1) + "\n")
-        unfinished.replace(self.path)
+        write(self.path, self.report)
 
     def _leave_out(self, what: str, why: str) -> None:
         self.report["left_out"].append(f"{what}: {why}")
