@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+_CONTENDERS = "torchebm,torchebm-model,plain,jax,inductor,fused"
+_QUICK_WORKLOADS, _QUICK_CONTENDERS = "double-well,mixture", "torchebm,plain,jax,fused"
+_QUICK_CHAINS, _QUICK_STEPS = 64, 5
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -21,14 +25,17 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--contenders",
-        default="torchebm,torchebm-model,plain,jax,inductor,fused",
-        help="comma-separated, of torchebm torchebm-model plain jax eager inductor fused auto (default %(default)s)",
+        help=f"comma-separated, of torchebm torchebm-model plain jax eager inductor fused auto (default {_CONTENDERS})",
     )
     parser.add_argument("--threads", type=int, help="CPUs for every contender (default: all that this process may use)")
+    parser.add_argument("--quick", action="store_true", help="few chains, few steps, to see that it runs")
     options = parser.parse_args(argv)
     for name in ("rounds", "threads"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1")
+    if options.quick:
+        options.workloads = options.workloads or _QUICK_WORKLOADS
+    options.contenders = options.contenders or (_QUICK_CONTENDERS if options.quick else _CONTENDERS)
     options.error = parser.error
     return options
 
@@ -49,6 +56,7 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     from rich.console import Console
 
     from benchmarks import contenders
+    from benchmarks import report as files
     from benchmarks.timing import environment, measure
     from benchmarks.workloads import TEN, WORKLOADS
 
@@ -61,10 +69,12 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
             if name not in known:
                 options.error(f"unknown {kind} {name!r}: choose from {', '.join(known)}")
     console = Console(stderr=True)
-    report: dict[str, Any] = {**environment(), "rounds": options.rounds, "rows": []}
+    report: dict[str, Any] = {**environment(), "rounds": options.rounds, "rows": [], "left_out": []}
     with console.status("") as status:
         for name in chosen:
             workload = WORKLOADS[name]
+            if options.quick:
+                workload = replace(workload, n_chains=_QUICK_CHAINS, n_steps=_QUICK_STEPS)
             able = []
             for contender in names:
                 reason = contenders.missing(contender, workload)
@@ -72,9 +82,10 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
                     able.append(contenders.contender(contender, workload))
                 elif find_spec(contenders.REQUIRES.get(contender, "torch")) is None:
                     console.print(f"[yellow]{contender} left out: {reason}")
+                    report["left_out"].append(f"{contender} on {name}: {reason}")
             report["rows"] += measure(workload, able, options.rounds, progress=status.update)
             if options.json:
-                options.json.write_text(json.dumps(report, indent=1) + "\n")
+                files.write(options.json, report)
     return report
 
 

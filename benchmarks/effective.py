@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import math
 import os
 import time
@@ -41,6 +40,7 @@ Row = dict[str, Any]
 Exact = Callable[["nn.Module", int, np.random.Generator], Array]
 
 OURS = "compiled_ebm"
+REQUIRES = ("jax", "blackjax", "numpyro")
 COORDINATES = 4
 """The first of each position: their moments are compared, and effective samples counted, beside the energy's."""
 EXACT_DRAWS = 100_000
@@ -109,6 +109,8 @@ PROBLEMS = (
     Problem("mixture", mixture, (Move("hmc", 0.6, 6, 60, 100, 1), Move("mala", 0.4, 1, 250, 100, 8))),
     Problem("gaussian", gaussian, (Move("hmc", 0.4, 4, 30, 50, 1), Move("mala", 0.22, 1, 120, 60, 3))),
 )
+_QUICK = slice(2, 3)
+"""HMC of the mixture, which takes least."""
 
 
 class Contender(Protocol):
@@ -478,6 +480,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write machine, versions and rows to this file")
     parser.add_argument("--rounds", type=int, default=5, help="timed runs of each contender (default %(default)s)")
     parser.add_argument("--threads", type=int, help="CPUs for every contender (default: all that this process may use)")
+    parser.add_argument("--quick", action="store_true", help="one target and move, to see that it runs")
     options = parser.parse_args(argv)
     for name in ("rounds", "threads"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
@@ -487,7 +490,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = arguments(argv)
-    missing = [name for name in ("jax", "blackjax", "numpyro") if find_spec(name) is None]
+    missing = [name for name in REQUIRES if find_spec(name) is None]
     if missing:
         raise SystemExit(f"benchmarks.effective needs {', '.join(missing)}: pip install '.[peers]'")
     # Inductor's worker pool goes on starting for tens of seconds after a compile and would share the timed cores.
@@ -497,6 +500,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
     from rich.console import Console
 
+    from benchmarks.report import write
     from benchmarks.timing import environment, package_version
 
     if options.threads:
@@ -504,11 +508,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     report: Row = {**environment(), "rounds": options.rounds, "rows": []}
     report["versions"] |= {name: package_version(name) for name in ("blackjax", "numpyro")}
     with Console(stderr=True).status("") as status:
-        for problem in PROBLEMS:
-            for move in problem.moves:
-                report["rows"] += compare(problem, move, options.rounds, status.update)
-                if options.json:
-                    options.json.write_text(json.dumps(report, indent=1) + "\n")
+        compared = [(problem, move) for problem in PROBLEMS for move in problem.moves]
+        for problem, move in compared[_QUICK] if options.quick else compared:
+            report["rows"] += compare(problem, move, options.rounds, status.update)
+            if options.json:
+                write(options.json, report)
     show(report)
 
 

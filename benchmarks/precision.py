@@ -1,23 +1,28 @@
-"""What products of rounded factors do to a score: `python -m benchmarks.precision`.
+"""What products of rounded factors do to a score: `python -m benchmarks.precision --json precision.json`.
 
 The factors are rounded as tensor cores take them, everything else is float64, so that no GPU is needed.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.report import write
+from benchmarks.timing import Row, environment
 from benchmarks.workloads import WORKLOADS, initial
 
 NAMES = ("mlp-2-64-64-1", "gaussian")
 _LEAST = 16
 """Length of every side of a product that tensor cores take."""
 _TF32_BITS = 11
+_CHAINS, _QUICK_CHAINS = 2000, 50
 
 
 def tf32(x: Tensor) -> Tensor:
@@ -56,7 +61,7 @@ class _Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def errors(name: str, n_chains: int = 2000) -> dict[str, Tensor]:
+def errors(name: str, n_chains: int = _CHAINS) -> dict[str, Tensor]:
     """By kind of product the relative error of each chain's score, `[n_chains]`."""
     workload = WORKLOADS[name]
     energy = workload.energy_factory().double()
@@ -74,12 +79,30 @@ def errors(name: str, n_chains: int = 2000) -> dict[str, Tensor]:
     return found
 
 
-def main() -> None:
-    print(f"{'workload':<15} {'products':<9} {'median':>8} {'90%':>8} {'worst':>8}")
+def measure_all(n_chains: int = _CHAINS) -> list[Row]:
+    """One row for each workload and kind of product: the median, the 90% quantile and the largest relative error."""
+    rows = []
     for name in NAMES:
-        for kind, error in errors(name).items():
-            ninety = error.quantile(0.9)
-            print(f"{name:<15} {kind:<9} {error.median():8.1e} {ninety:8.1e} {error.max():8.1e}")
+        for kind, error in errors(name, n_chains).items():
+            found = {"median": error.median(), "ninety": error.quantile(0.9), "worst": error.max()}
+            row = {"workload": name, "product": kind, "n_chains": n_chains}
+            rows.append({**row, **{key: float(value) for key, value in found.items()}})
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__)
+    parser.add_argument("--json", type=Path, help="write machine, versions and rows to this file")
+    parser.add_argument("--quick", action="store_true", help="few chains, to see that it runs")
+    options = parser.parse_args(argv)
+    rows = measure_all(_QUICK_CHAINS if options.quick else _CHAINS)
+    if options.json:
+        write(options.json, {**environment(), "precision": rows})
+    print(f"{'workload':<15} {'products':<9} {'median':>8} {'90%':>8} {'worst':>8}")
+    for row in rows:
+        print(
+            f"{row['workload']:<15} {row['product']:<9} {row['median']:8.1e} {row['ninety']:8.1e} {row['worst']:8.1e}"
+        )
 
 
 if __name__ == "__main__":
