@@ -158,6 +158,9 @@ def measure_all(options: argparse.Namespace) -> Row:
         reason = missing(name, wanted[0][1])
         able += [] if reason else [name]
         report["left_out"] += [f"{name}, scaling: {reason}"] if reason else []
+    most = max(work.n_chains * math.prod(work.event_shape) for _, work in wanted)
+    beyond = {name: limit for name, limit in _MOST_ELEMENTS.items() if name in able and limit < most}
+    report["left_out"] += [f"{name}, beyond {limit:,} elements: a step takes seconds" for name, limit in beyond.items()]
     seconds = _QUICK_SECONDS if options.quick else _SECONDS
     with Console(stderr=True).status("") as status:
         for over, workload in wanted:
