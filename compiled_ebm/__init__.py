@@ -1,5 +1,7 @@
 """Compiled many-chain sampling of PyTorch energies."""
 
+from typing import TYPE_CHECKING, Any
+
 from compiled_ebm import schedules
 from compiled_ebm.adaptation import WarmupResult
 from compiled_ebm.builder import build_sampler
@@ -40,6 +42,9 @@ from compiled_ebm.transitions import (
     UnderdampedLangevin,
 )
 
+if TYPE_CHECKING:
+    from compiled_ebm.laboratory import Comparison, compare
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -50,6 +55,7 @@ __all__ = [
     "BaseModel",
     "BoothModel",
     "ChainState",
+    "Comparison",
     "DoubleWellModel",
     "FunnelModel",
     "GaussianMixtureModel",
@@ -84,7 +90,23 @@ __all__ = [
     "WarmupResult",
     "__version__",
     "build_sampler",
+    "compare",
     "kernel_cost",
     "repeat",
     "schedules",
 ]
+
+_LABORATORY = ("Comparison", "compare")
+"""Imported when they are first asked for: sampling needs none of what they do."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LABORATORY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from compiled_ebm import laboratory
+
+    return getattr(laboratory, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LABORATORY})

@@ -17,7 +17,7 @@ from compiled_ebm.canonical import canonicalise
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.loopgraph import gather_loops, loop_of
 from compiled_ebm.masks import fold_masks
-from compiled_ebm.recorder import HostReadError, Recording, core_decomposition, record
+from compiled_ebm.recorder import Decompose, HostReadError, Recording, core_decomposition, record
 from compiled_ebm.repetition import recorded_once
 
 __all__ = ["ChainGraph", "peak_bytes", "split_prelude", "trace_graph"]
@@ -53,8 +53,17 @@ class ChainGraph:
         return torch.vmap(self.body, in_dims=dims)
 
 
-def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain: int, n_uniform: int) -> ChainGraph:
-    """Trace ``function`` on ``example``: chain inputs first, then uniform inputs, then shared keyword arguments."""
+def trace_graph(
+    function: Callable[..., Any],
+    example: Sequence[Tensor],
+    n_chain: int,
+    n_uniform: int,
+    decompose: Decompose = core_decomposition,
+) -> ChainGraph:
+    """Trace ``function`` on ``example``: chain inputs first, then uniform inputs, then shared keyword arguments.
+
+    ``decompose`` gives what is recorded in an operation's place.
+    """
     with recorded_once():
         recorded, host_reads = _record(function, example)
     _refuse_random(recorded)
@@ -62,7 +71,7 @@ def trace_graph(function: Callable[..., Any], example: Sequence[Tensor], n_chain
     captured = _lift_captured(recorded, len(example))
     n_own = n_chain + n_uniform
     flat = [*example[:n_own], *captured, *example[n_own:]]
-    functional = _functional(recorded, captured, n_own, flat)
+    functional = _functional(recorded, captured, n_own, flat, decompose)
     root = gather_loops(functional)
     body, prelude, n_constants = split_prelude(functional, root, n_own)
     return ChainGraph(body, prelude, captured, frozen, host_reads, n_chain, n_uniform, n_constants)
@@ -140,15 +149,17 @@ def _lift_captured(recorded: Recording, n_inputs: int) -> tuple[Tensor, ...]:
     return tuple(value for value, _ in captured.values())
 
 
-def _functional(recorded: Recording, captured: Sequence[Tensor], n_own: int, flat: Sequence[Tensor]) -> Recording:
-    """Second pass: no mutation, core ATen only; inputs in the order own, captured, shared kwargs."""
+def _functional(
+    recorded: Recording, captured: Sequence[Tensor], n_own: int, flat: Sequence[Tensor], decompose: Decompose
+) -> Recording:
+    """Second pass: no mutation, decomposed; inputs in the order own, captured, shared kwargs."""
 
     def run(*inputs: Tensor) -> Any:
         own, held, shared = inputs[:n_own], inputs[n_own : n_own + len(captured)], inputs[n_own + len(captured) :]
         return recorded.replay(*own, *shared, *held)
 
     with torch.no_grad():
-        pure = record(torch.func.functionalize(run, remove="mutations"), flat, core_decomposition)
+        pure = record(torch.func.functionalize(run, remove="mutations"), flat, decompose)
     placeholders = {node for node in pure.graph.nodes if node.op == "placeholder"}
     for node in list(pure.graph.nodes):
         # functionalize ends with a copy into each input that was changed; captured tensors stay as they are

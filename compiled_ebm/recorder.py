@@ -23,7 +23,7 @@ from compiled_ebm import sourcelines
 from compiled_ebm.promotion import light_decompositions
 from compiled_ebm.zerotensors import with_memory
 
-__all__ = ["HostReadError", "Recording", "core_decomposition", "described", "record"]
+__all__ = ["Decompose", "HostReadError", "Recording", "core_decomposition", "described", "record"]
 
 Decompose = Callable[[Any], Callable[..., Any] | None]
 """The function that stands for an operation in a recording, or None for the operation itself."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ __all__ = [
     "guarded_step",
     "mutations_undone",
     "trace",
+    "unguarded_step",
 ]
 
 ALIVE = -1
@@ -86,6 +87,17 @@ def guarded_step(
     moves = alive & finite
     kept = type(state)(*(torch.where(moves, after, before) for after, before in zip(new, state, strict=True)))
     return kept, torch.where(alive & ~finite, step, failed_at)
+
+
+Guard: TypeAlias = Callable[[Transition, Target, Any, Tensor, Tensor, NoiseDraw, Any], tuple[Any, Tensor]]
+"""A step of one chain: transition, target, state, ``failed_at``, the step's index, noise and hyper-parameters."""
+
+
+def unguarded_step(
+    transition: Transition, target: Target, state: Any, failed_at: Tensor, step: Tensor, noise: NoiseDraw, hyper: Any
+) -> tuple[Any, Tensor]:
+    """The transition's own step: a chain that fails goes on with what is not finite."""
+    return transition.step(state, noise, hyper, target)[0], failed_at
 
 
 @dataclass(frozen=True)
@@ -165,6 +177,7 @@ def trace(
     kwargs_spec: KwargsSpec,
     kwargs_row: Mapping[str, Tensor],
     example: int = 0,
+    guard: Guard = guarded_step,
 ) -> ChainProgram:
     """Trace one chain's ``init`` and ``step``.
 
@@ -178,6 +191,7 @@ def trace(
         kwargs_spec: Which ``model_kwargs`` are per chain.
         kwargs_row: One row (no chain dimension) of each per-chain tensor, and each shared tensor.
         example: Which position to trace at. Another is tried where a mask of x chooses too few elements to tell.
+        guard: What is around the transition's own step.
 
     Raises:
         UnsupportedEnergyError: Control flow on data, random draws, or an operation that cannot be traced.
@@ -225,7 +239,7 @@ def trace(
         noise, index, rest = NoiseDraw(rest[0], rest[1]), rest[2], rest[3:]
         now, shared = transition.hyper_type(*rest[: len(hyper)]), rest[len(hyper) :]
         with captures.substituted(slots, cast):
-            new, failed = guarded_step(transition, target(chain, shared), state, failed, index, noise, now)
+            new, failed = guard(transition, target(chain, shared), state, failed, index, noise, now)
         return (*new, failed)
 
     alive = torch.full((), ALIVE, dtype=torch.int64, device=device)
@@ -247,6 +261,7 @@ def trace(
             kwargs_spec=kwargs_spec,
             kwargs_row=kwargs_row,
             example=example + 1,
+            guard=guard,
         )
     return ChainProgram(
         init=init_graph,

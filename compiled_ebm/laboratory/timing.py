@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +66,7 @@ def timed_side_by_side(
     rounds: int = 5,
     progress: Callable[[str], None] = lambda message: None,
     timed: Callable[[Contender], float] = wall_seconds,
+    built: Mapping[str, float] | None = None,
 ) -> list[Timing]:
     """Time all contenders, in turn within each round.
 
@@ -76,6 +77,7 @@ def timed_side_by_side(
         rounds: How often each is timed, >= 1.
         progress: Is told what happens next.
         timed: Runs a contender once and gives the seconds that it took.
+        built: Build seconds by name, of those that are built already.
 
     Raises:
         FloatingPointError: A contender's last positions are not finite.
@@ -86,10 +88,11 @@ def timed_side_by_side(
         raise ValueError(f"contenders: expected names of their own, got {', '.join(names)}")
     if rounds < 1:
         raise ValueError(f"rounds: expected at least 1, got {rounds}")
-    built, seconds = {}, {name: list[float]() for name in names}
+    builds, seconds = dict(built or {}), {name: list[float]() for name in names}
     for contender in contenders:
-        progress(f"{contender.name} builds")
-        built[contender.name] = contender.build()
+        if contender.name not in builds:
+            progress(f"{contender.name} builds")
+            builds[contender.name] = contender.build()
         if not bool(contender.run().isfinite().all()):
             raise FloatingPointError(f"{contender.name}: positions are not finite")
     for index in range(rounds):
@@ -97,7 +100,7 @@ def timed_side_by_side(
             progress(f"{contender.name}, round {index + 1} of {rounds}")
             time.sleep(_PAUSE)
             seconds[contender.name].append(timed(contender))
-    return [Timing(name, built[name], tuple(seconds[name])) for name in names]
+    return [Timing(name, builds[name], tuple(seconds[name])) for name in names]
 
 
 def timer_overhead() -> float:

@@ -2,7 +2,7 @@
 
 from compiled_ebm.backends.fused.toolchain.compilation import CompileError, CompileTimeout, n_compilations
 from compiled_ebm.backends.fused.toolchain.compiler import Compiler, find_compiler, why_unavailable
-from compiled_ebm.backends.fused.toolchain.library import build, load
+from compiled_ebm.backends.fused.toolchain.library import build, load, unloaded
 from compiled_ebm.backends.fused.toolchain.processor import Vector, cpu_flags, cpu_identity
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "find_compiler",
     "load",
     "n_compilations",
+    "unloaded",
     "why_unavailable",
 ]

@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from compiled_ebm.backends.fused.toolchain.compilation import (
 from compiled_ebm.backends.fused.toolchain.compiler import Compiler
 from compiled_ebm.backends.fused.toolchain.processor import Vector
 
-__all__ = ["build", "load"]
+__all__ = ["build", "load", "unloaded"]
 
 T = TypeVar("T")
 _loaded: dict[str, ctypes.CDLL] = {}
@@ -89,6 +90,17 @@ def load(
     job = compilation_of(source, flags, vector, timeout, compiler)
     found = _loaded.get(job.key)
     return found if found is not None else _obtain(job, lambda folder: _open(folder, job.key))
+
+
+@contextmanager
+def unloaded() -> Iterator[None]:
+    """Within it, libraries that this process has loaded count as not loaded: for measuring how long that takes."""
+    held = dict(_loaded)
+    _loaded.clear()
+    try:
+        yield
+    finally:
+        _loaded.update(held)
 
 
 def _open(folder: Path, key: str) -> ctypes.CDLL | None:

@@ -1,0 +1,156 @@
+"""Who does the same steps, by name: our backends, the loop that one would write, and the peers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from compiled_ebm.builder import BACKENDS, build_sampler
+from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
+from compiled_ebm.laboratory import loops
+from compiled_ebm.laboratory.dispatch import operations_per_step
+from compiled_ebm.laboratory.timing import Contender
+from compiled_ebm.sampler import Sampler
+from compiled_ebm.state import RunResult
+from compiled_ebm.target import Energy
+from compiled_ebm.transitions.base import Transition
+
+__all__ = ["NAMES", "OUR_BACKENDS", "PEERS", "Competitor", "Problem", "SamplerSteps", "contender"]
+
+OUR_BACKENDS = (*BACKENDS, "auto")
+PEERS = ("plain", "torch.compile", "torchebm", "jax")
+NAMES = (*OUR_BACKENDS, *PEERS)
+_PACKAGES = {"torchebm": "torchebm", "jax": "jax"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What every contender does.
+
+    Args:
+        energy: ``[n, *event] -> [n]``.
+        transition: The move.
+        event_shape: Of one position.
+        n_chains, n_steps: How many.
+        device: Where.
+        dtype: Of the positions and of all arithmetic: float32 or float64.
+        x0: ``[n_chains, *event]``, where all start; by default draws from N(0, I), other ones for each seed.
+    """
+
+    energy: Energy
+    transition: Transition
+    event_shape: tuple[int, ...]
+    n_chains: int
+    n_steps: int
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    x0: Tensor | None = field(default=None, repr=False)
+
+    def sampler(self, backend: str) -> Sampler:
+        """One of ours."""
+        return build_sampler(
+            self.energy, self.transition, self.event_shape, backend=backend, device=self.device, dtype=self.dtype
+        )
+
+    def start(self, seed: int) -> Tensor:
+        """Where the chains start."""
+        if self.x0 is not None:
+            return self.x0.to(self.device, self.dtype)
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn((self.n_chains, *self.event_shape), generator=generator).to(self.device, self.dtype)
+
+
+class Competitor(Contender, Protocol):
+    """A contender that also tells how often it calls."""
+
+    def launches_per_step(self) -> float:
+        """Calls into compiled code, or operations that Python hands over."""
+
+
+class SamplerSteps:
+    """One of our backends. ``build`` traces and compiles, ``run`` launches."""
+
+    def __init__(self, problem: Problem, backend: str, seed: int) -> None:
+        self.name, self._problem, self._seed = backend, problem, seed
+        self._x0 = problem.start(seed)
+        self._sampler: Sampler | None = None
+
+    @property
+    def sampler(self) -> Sampler:
+        """Once it is built."""
+        if self._sampler is None:
+            raise RuntimeError("SamplerSteps: call build() first")
+        return self._sampler
+
+    def build(self) -> float:
+        """From the energy to a compiled sampler; seconds."""
+        begin = time.perf_counter()
+        self._sampler = self._problem.sampler(self.name)
+        self._sampler.build(self._problem.n_chains)
+        return time.perf_counter() - begin
+
+    def run(self) -> Tensor:
+        """All steps from the start; the last positions."""
+        result = self._steps(self._problem.n_steps)
+        if self._problem.device.type == "cuda":
+            torch.cuda.synchronize(self._problem.device)
+        return result.state.x
+
+    def launches_per_step(self) -> float:
+        """Calls into compiled code; of eager, operations that Python hands over."""
+        if self.sampler.backend == "eager":
+            return operations_per_step(self._steps)
+        return self._steps(self._problem.n_steps).stats.n_launches / self._problem.n_steps
+
+    def _steps(self, n_steps: int) -> RunResult:
+        return self.sampler.run(self.sampler.init(self._x0, seed=self._seed), n_steps)
+
+
+def contender(name: str, problem: Problem, seed: int) -> Competitor:
+    """The contender of that name, not built yet; its start and its noise are of ``seed``.
+
+    Raises:
+        BackendUnavailableError: It cannot run here; says why.
+        UnsupportedEnergyError: It has no form of the energy or the transition; says of what.
+        ValueError: There is no such contender.
+    """
+    if name in OUR_BACKENDS:
+        if name != "auto" and (reason := BACKENDS[name].why_unavailable(problem.device)):
+            raise BackendUnavailableError(reason)
+        return SamplerSteps(problem, name, seed)
+    if name not in PEERS:
+        raise ValueError(f"contender: expected one of {', '.join(NAMES)}, got {name!r}")
+    package = _PACKAGES.get(name)
+    if package is not None and find_spec(package) is None:
+        raise BackendUnavailableError(f"{package} is not installed: pip install {package}")
+    if name == "jax":
+        return _jax(problem, seed)
+    why, make = _LOOPS[name]
+    reason = why(problem.transition)
+    if reason is not None:
+        raise UnsupportedEnergyError(reason)
+    return make(problem.energy, problem.transition, problem.start(seed), problem.n_steps, seed)
+
+
+_LOOPS: dict[str, tuple[Callable[[Transition], str | None], Callable[..., Competitor]]] = {
+    "plain": (loops.why_no_loop, loops.plain_loop),
+    "torch.compile": (loops.why_no_loop, loops.compiled_loop),
+    "torchebm": (loops.why_no_torchebm, loops.torchebm_loop),
+}
+
+
+def _jax(problem: Problem, seed: int) -> Competitor:
+    import jax
+
+    if problem.device.type == "cuda" and not any(place.platform == "gpu" for place in jax.devices()):
+        raise BackendUnavailableError("jax is installed without its GPU part")
+    from compiled_ebm.laboratory.jax_steps import JaxSteps
+
+    program, _ = problem.sampler("eager").built({}, problem.n_chains)
+    return JaxSteps(problem.energy, program, problem.start(seed), problem.n_steps, seed)
