@@ -30,8 +30,8 @@ ELEMENTS = 10**6
 _QUICK_CHAINS, _QUICK_DIMENSIONS, _QUICK_ELEMENTS = (1, 30, 1000), (1, 10, 100), 1000
 _SECONDS, _QUICK_SECONDS = 1.0, 0.001
 _STEPS = (3, 100_000)
-"""No fewer, whatever they cost; and no more, since all have outgrown by then what a run costs once. At 10^7 chains that is
-as much as several of the fused kernel's steps."""
+"""No fewer, whatever they cost; and no more, since all have outgrown by then what a run costs once. At 10^7 chains that
+is as much as several of the fused kernel's steps."""
 _COSTS = {
     "torchebm": (2e-4, 3e-8),
     "jax": (4e-7, 1e-8),

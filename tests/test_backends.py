@@ -158,7 +158,7 @@ BIT_CASES = [
     *(("eager", name, ()) for name in ("mlp", "mixture", "conv", "layer-norm", "attention", "scalar-chain")),
     *(("eager", name, slow) for name in ("mlp-silu", "funnel", "lattice", "squared-score")),
     *(("fused", name, ()) for name in ("mlp", "mixture", "lattice", "layer-norm", "squared-score")),
-    ("inductor", "mlp", ()),
+    ("inductor", "mlp", slow),
     ("inductor", "mixture", slow),
     ("inductor", "conv", slow),
 ]
@@ -189,7 +189,7 @@ WIDTHS = [(3, 3), (5, 5), (6, 16), (7, 13), (17, 2), (30, 64), (64, 64)]
     [
         *(pytest.param("eager", w, id=f"eager-{w}") for w in WIDTHS),
         *(pytest.param("fused", w, id=f"fused-{w}") for w in WIDTHS),
-        pytest.param("inductor", (4, 13), id="inductor-(4, 13)"),
+        pytest.param("inductor", (4, 13), id="inductor-(4, 13)", marks=slow),
         pytest.param("inductor", (17, 13), id="inductor-(17, 13)", marks=slow),
     ],
 )

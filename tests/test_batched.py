@@ -153,6 +153,7 @@ def test_copies_keep_strides() -> None:
         assert tensor.numel() == 0 or copied.data_ptr() != tensor.data_ptr()
 
 
+@pytest.mark.slow
 def test_the_step_is_compiled_once_as_it_will_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
     """And checked by a step that goes somewhere: with noise, and with hyper-parameters that are not zero."""
     examples: list[list[Tensor]] = []

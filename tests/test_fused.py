@@ -172,7 +172,7 @@ def vectors() -> list[tuple[toolchain.Vector, int]]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(
-    "name", ["small-network", pytest.param("wide-network", marks=pytest.mark.slow), "ring-of-sites"]
+    "name", ["small-network", *(pytest.param(n, marks=pytest.mark.slow) for n in ("wide-network", "ring-of-sites"))]
 )
 def test_bits_do_not_depend_on_the_width_of_vectors(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
@@ -331,6 +331,7 @@ def test_an_operation_without_a_row_is_named_and_auto_goes_on() -> None:
     assert torch.allclose(result.state.energy, unknown_operation(result.state.x), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_wider_energy_than_state_is_refused_and_auto_goes_on() -> None:
     sampler = build(double_well, 3, compute_dtype=torch.float64)
     with pytest.raises(ce.UnsupportedEnergyError, match=r"compute_dtype.*dtype=torch\.float64"):

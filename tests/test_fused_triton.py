@@ -130,7 +130,7 @@ def resources_of(name: str, target: str, form: Form) -> Resources:
     return found
 
 
-SLOW = ("mlp-16-256-256-1", "lennard-jones")
+SLOW = ("mlp-16-256-256-1", "lennard-jones", "gaussian", "mlp-2-64-64-1", "logistic")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in CEILINGS])

@@ -129,6 +129,7 @@ def test_the_data_are_those_of_the_reference() -> None:
     assert checksum() == REFERENCE["data sha256"]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_hmc_finds_the_posterior_of_nuts() -> None:
     """Short steps at first: on the way from N(0, I) curvature is up to three times that of the posterior."""

@@ -209,6 +209,7 @@ def exact_radius(words: tuple[Tensor, ...]) -> Tensor:
     return torch.stack([radii[0], radii[0], radii[1], radii[1]], -1).flatten(-2)
 
 
+@pytest.mark.slow
 def test_bits_inside_torch_compile() -> None:
     """Words and uniforms bit for bit; a compiler's log, sin and cos may differ from ATen's by rounding."""
     seed, step, ids = signed(2**63 + 9), torch.tensor(1000), torch.arange(N_CHAINS) + 2**33 - 100

@@ -49,6 +49,7 @@ def process(tmp_path: Path, first: str, n_steps: int, to: str, *, hash_seed: int
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_another_process_goes_on_bit_for_bit_and_does_not_evaluate_again(tmp_path: Path) -> None:
     assert process(tmp_path, "-", 20, "whole.pt", hash_seed=1) == 1
     assert process(tmp_path, "-", 8, "part.pt", hash_seed=2) == 1

@@ -1129,7 +1129,7 @@ def test_refusals_without_an_operation_name_the_energy() -> None:
         build(coupled_without_a_name)
 
 
-@pytest.mark.parametrize("backend", ["eager", "fused"])
+@pytest.mark.parametrize("backend", [pytest.param("eager", marks=pytest.mark.slow), "fused"])
 def test_what_torch_compile_has_wrapped_is_an_energy(backend: str) -> None:
     matrix = torch.eye(3)
 

@@ -43,6 +43,12 @@ class Departure:
     ulps: float
     allowed: float
 
+    def __str__(self) -> str:
+        return (
+            f"at step {self.step}, chain {self.chain}, by {self.ulps:.3g} units in the last place, where rounding "
+            f"explains {self.allowed:.3g}"
+        )
+
 
 @dataclass(frozen=True)
 class Agreement:

@@ -7,16 +7,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from compiled_ebm import captures
-from compiled_ebm.arguments import checked_int, checked_positions, checked_shape, resolve_device
+from compiled_ebm.arguments import checked_int
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
 from compiled_ebm.laboratory.agreement import agreements
 from compiled_ebm.laboratory.builds import build_times
-from compiled_ebm.laboratory.contenders import OUR_BACKENDS, PEERS, Competitor, Problem, SamplerSteps, contender
+from compiled_ebm.laboratory.contenders import OUR_BACKENDS, PEERS, Competitor, SamplerSteps, checked_problem, contender
 from compiled_ebm.laboratory.law import LawComparison, compare_laws
 from compiled_ebm.laboratory.peaks import machine_peak, peak_bytes
 from compiled_ebm.laboratory.report import Comparison, Entry
-from compiled_ebm.laboratory.shapes import event_shape_of
 from compiled_ebm.laboratory.timing import timed_side_by_side, timer_overhead
 from compiled_ebm.laboratory.work import step_work
 from compiled_ebm.target import Energy
@@ -28,8 +26,6 @@ REFERENCE = "eager"
 _BACKENDS = ("fused", "inductor")
 _AGAINST = ("plain", "torch.compile", "torchebm", "jax")
 _AGREEMENT_STEPS, _AGREEMENT_CHAINS = 20, 256
-_LEAST_CHAINS = 8
-"""Fewer draws tell nothing of a law."""
 _LAW_CHAINS = 20_000
 """Draws that laws are compared by, at most: the tests take longer than the steps beyond."""
 
@@ -85,7 +81,7 @@ def compare(
         >>> [entry.name for entry in report.entries], report.problems()
         (['eager', 'plain'], [])
     """
-    problem = _problem(energy, transition, n_chains, n_steps, event_shape, device, dtype, x0)
+    problem = checked_problem(energy, transition, n_chains, n_steps, event_shape, device, dtype, x0)
     names = _names(backends, against)
     rounds = checked_int("rounds", rounds, 1, 1 << 20)
     left_out = dict[str, str]()
@@ -139,37 +135,6 @@ def compare(
         entries=tuple(entries),
         left_out=left_out,
     )
-
-
-def _problem(
-    energy: Energy,
-    transition: Transition,
-    n_chains: int,
-    n_steps: int,
-    event_shape: tuple[int, ...] | int | None,
-    device: torch.device | str | None,
-    dtype: torch.dtype,
-    x0: Tensor | None,
-) -> Problem:
-    """Checked, as far as it can be before the energy is called."""
-    if not callable(energy):
-        raise TypeError(f"energy: expected a callable [n, *event] -> [n], got {type(energy).__name__}")
-    if not isinstance(transition, Transition) or isinstance(transition, type):
-        raise TypeError(f"transition: expected a transition such as ce.Langevin(step_size=0.01), got {transition!r}")
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype: expected torch.float32 or torch.float64, which all contenders have, got {dtype}")
-    n_chains = checked_int("n_chains", n_chains, _LEAST_CHAINS, 1 << 40)
-    n_steps = checked_int("n_steps", n_steps, 1, 1 << 32)
-    where = resolve_device(device, captures.find_slots(energy))
-    if event_shape is not None:
-        shape = checked_shape(event_shape)
-    else:
-        shape = tuple(x0.shape[1:]) if isinstance(x0, Tensor) else event_shape_of(energy)
-    if x0 is not None:
-        x0 = checked_positions(x0, shape, where, dtype)
-        if len(x0) != n_chains:
-            raise ValueError(f"x0: expected {n_chains} rows, as n_chains says, got {len(x0)}")
-    return Problem(energy, transition, shape, n_chains, n_steps, where, dtype, x0)
 
 
 def _names(backends: Sequence[str], against: Sequence[str]) -> list[str]:

@@ -11,21 +11,26 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from compiled_ebm import captures
+from compiled_ebm.arguments import checked_int, checked_positions, checked_shape, resolve_device
 from compiled_ebm.builder import BACKENDS, build_sampler
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
 from compiled_ebm.laboratory import loops
 from compiled_ebm.laboratory.dispatch import operations_per_step
+from compiled_ebm.laboratory.shapes import event_shape_of
 from compiled_ebm.laboratory.timing import Contender
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.state import RunResult
 from compiled_ebm.target import Energy
 from compiled_ebm.transitions.base import Transition
 
-__all__ = ["NAMES", "OUR_BACKENDS", "PEERS", "Competitor", "Problem", "SamplerSteps", "contender"]
+__all__ = ["NAMES", "OUR_BACKENDS", "PEERS", "Competitor", "Problem", "SamplerSteps", "checked_problem", "contender"]
 
 OUR_BACKENDS = (*BACKENDS, "auto")
 PEERS = ("plain", "torch.compile", "torchebm", "jax")
 NAMES = (*OUR_BACKENDS, *PEERS)
+_LEAST_CHAINS = 8
+"""Fewer draws tell nothing of a law."""
 _PACKAGES = {"torchebm": "torchebm", "jax": "jax"}
 
 
@@ -66,6 +71,44 @@ class Problem:
         return torch.randn((self.n_chains, *self.event_shape), generator=generator).to(self.device, self.dtype)
 
 
+def checked_problem(
+    energy: Energy,
+    transition: Transition,
+    n_chains: int,
+    n_steps: int,
+    event_shape: tuple[int, ...] | int | None,
+    device: torch.device | str | None,
+    dtype: torch.dtype,
+    x0: Tensor | None,
+) -> Problem:
+    """Arguments checked as far as they can be before anything is built.
+
+    Args:
+        event_shape: By default that of ``x0``, or what the energy tells.
+
+    Raises:
+        TypeError, ValueError: Naming the argument, what was expected and what was given.
+    """
+    if not callable(energy):
+        raise TypeError(f"energy: expected a callable [n, *event] -> [n], got {type(energy).__name__}")
+    if not isinstance(transition, Transition) or isinstance(transition, type):
+        raise TypeError(f"transition: expected a transition such as ce.Langevin(step_size=0.01), got {transition!r}")
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype: expected torch.float32 or torch.float64, which all contenders have, got {dtype}")
+    n_chains = checked_int("n_chains", n_chains, _LEAST_CHAINS, 1 << 40)
+    n_steps = checked_int("n_steps", n_steps, 1, 1 << 32)
+    where = resolve_device(device, captures.find_slots(energy))
+    if event_shape is not None:
+        shape = checked_shape(event_shape)
+    else:
+        shape = tuple(x0.shape[1:]) if isinstance(x0, Tensor) else event_shape_of(energy)
+    if x0 is not None:
+        x0 = checked_positions(x0, shape, where, dtype)
+        if len(x0) != n_chains:
+            raise ValueError(f"x0: expected {n_chains} rows, as n_chains says, got {len(x0)}")
+    return Problem(energy, transition, shape, n_chains, n_steps, where, dtype, x0)
+
+
 class Competitor(Contender, Protocol):
     """A contender that also tells how often it calls."""
 
@@ -97,10 +140,14 @@ class SamplerSteps:
 
     def run(self) -> Tensor:
         """All steps from the start; the last positions."""
+        return self.result().state.x
+
+    def result(self) -> RunResult:
+        """All steps from the start, waited for."""
         result = self._steps(self._problem.n_steps)
         if self._problem.device.type == "cuda":
             torch.cuda.synchronize(self._problem.device)
-        return result.state.x
+        return result
 
     def launches_per_step(self) -> float:
         """Calls into compiled code; of eager, operations that Python hands over."""
