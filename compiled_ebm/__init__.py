@@ -43,7 +43,7 @@ from compiled_ebm.transitions import (
 )
 
 if TYPE_CHECKING:
-    from compiled_ebm.laboratory import Comparison, compare
+    from compiled_ebm.laboratory import Comparison, Tuning, compare, tune
 
 __version__ = "0.1.0"
 
@@ -85,6 +85,7 @@ __all__ = [
     "Sampler",
     "StyblinskiTangModel",
     "Transition",
+    "Tuning",
     "UnderdampedLangevin",
     "UnsupportedEnergyError",
     "WarmupResult",
@@ -94,9 +95,10 @@ __all__ = [
     "kernel_cost",
     "repeat",
     "schedules",
+    "tune",
 ]
 
-_LABORATORY = ("Comparison", "compare")
+_LABORATORY = ("Comparison", "Tuning", "compare", "tune")
 """Imported when they are first asked for: sampling needs none of what they do."""
 
 
