@@ -1,4 +1,4 @@
-"""The command line: ``compiled-ebm sample``, ``explain`` and ``energies``.
+"""The command line: ``compiled-ebm sample``, ``explain`` and ``energies``, and the laboratory's commands.
 
 What a user can get wrong is one line on stderr and exit code 2; a run in which every chain failed, or whose file could
 not be written, is 1; Ctrl-C is 130, after saving what there is.
@@ -12,10 +12,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 
@@ -25,9 +23,9 @@ try:
 except ImportError as error:
     raise ImportError("the command line needs typer and rich: pip install typer rich") from error
 
-from compiled_ebm import __version__
+from compiled_ebm import __version__, cli_laboratory
 from compiled_ebm.builder import build_sampler
-from compiled_ebm.cli_messages import INTERRUPTED, OneLineErrors, fail, say
+from compiled_ebm.cli_messages import INTERRUPTED, OneLineErrors, check_json, fail, in_option, say, write_json, writing
 from compiled_ebm.cli_options import (
     BACKEND_NAMES,
     DTYPE_NAMES,
@@ -36,14 +34,17 @@ from compiled_ebm.cli_options import (
     DeviceOption,
     DtypeOption,
     EnergyOption,
+    JsonOption,
     NoiseOption,
+    PlotOption,
     ShapeOption,
     StepSizeOption,
+    StepsOption,
     count,
     one_of,
     seed_of,
 )
-from compiled_ebm.cli_report import kept_arrays, megabytes, plot_draws, print_report, run_metadata
+from compiled_ebm.cli_report import figures_of, kept_arrays, megabytes, plot_draws, print_report, run_metadata
 from compiled_ebm.draws import plot, save
 from compiled_ebm.energies.registry import BUILTIN_ENERGIES
 from compiled_ebm.kernel_cost import TARGETS, kernel_cost
@@ -55,6 +56,10 @@ from compiled_ebm.transitions import Langevin
 __all__ = ["app", "main"]
 
 app = typer.Typer(cls=OneLineErrors, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=False)
+
+
+for _command in (cli_laboratory.compare, cli_laboratory.tune, cli_laboratory.bench):
+    app.command()(_command)
 
 
 def main() -> None:
@@ -110,19 +115,21 @@ def explain(
             help="Compile the CUDA kernel for sm_80, sm_90 or sm_100, with no GPU, and tell its cost instead.",
         ),
     ] = None,
+    json_to: JsonOption = None,
 ) -> None:
     """Build the sampler, and tell which backend it is, why, and what is compiled."""
+    check_json(json_to)
     if target is not None:
         kind = DTYPE_NAMES[one_of("--dtype", dtype, tuple(DTYPE_NAMES))]
         one_of("--target", target, TARGETS)
         model = load_energy(energy, event_shape, kind, "cpu")
         transition = Langevin(step_size=step_size, noise_scale=noise_scale)
         cost = kernel_cost(model.energy, transition, model.event_shape, target=target, n_chains=chains, dtype=kind)
-        print(cost.source.strip() if source else cost)
+        _explained(str(cost), cost.source, source, json_to)
         return
     sampler, _ = _build(energy, event_shape, step_size, noise_scale, dtype, device, backend)
     sampler.build(chains)
-    print(sampler.source.strip() if source else sampler.explain())
+    _explained(sampler.explain(), sampler.source, source, json_to)
 
 
 @app.command()
@@ -130,7 +137,7 @@ def sample(
     energy: EnergyOption = "mlp",
     event_shape: ShapeOption = None,
     chains: ChainsOption = 10_000,
-    steps: Annotated[int, typer.Option("--steps", parser=count, metavar="N", help="Steps of each chain.")] = 1_000,
+    steps: StepsOption = 1_000,
     step_size: StepSizeOption = 0.01,
     noise_scale: NoiseOption = 1.0,
     dtype: DtypeOption = "float32",
@@ -153,18 +160,18 @@ def sample(
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Where to save: a .npz or .safetensors file.")] = Path("draws.npz"),
     no_save: Annotated[bool, typer.Option("--no-save", help="Save nothing.")] = False,
-    plot_to: Annotated[
-        Path | None, typer.Option("--plot", help="Also draw the density into this .png, .pdf or .svg.")
-    ] = None,
+    plot_to: PlotOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar and no report.")] = False,
+    json_to: JsonOption = None,
 ) -> None:
     """Sample an energy with many Langevin chains, summarise the draws and save them."""
     if thin is not None and thin > steps:
         fail(f"--thin: expected at most --steps, which is {steps}, got {thin}: no draw would be kept")
     if not no_save:
-        _in_option("--out", save.check_save, out)
+        in_option("--out", save.check_save, out)
     if plot_to is not None:
-        _in_option("--plot", plot.check_plot, plot_to)
+        in_option("--plot", plot.check_plot, plot_to)
+    check_json(json_to)
     torch.manual_seed(seed)
     show = not quiet and sys.stderr.isatty()
     begin = time.perf_counter()
@@ -181,20 +188,35 @@ def sample(
     try:
         if not no_save:
             arrays = kept_arrays(result)
-            with _writing(out):
+            with writing(out):
                 save.save_draws(out, arrays, run_metadata(sampler, result, energy, thin))
             files.append(f"{out} ({megabytes(out)}: {', '.join(arrays)})")
         if plot_to is not None:
-            with _writing(plot_to):
+            with writing(plot_to):
                 files += plot_draws(plot_to, energy, model, sampler, result)
     finally:  # a full disk, or Ctrl-C while saving, takes the file and not the figures
-        if not quiet:
+        if not quiet and json_to != "-":
             print_report(sampler, result, trace_seconds, files)
+        if json_to is not None:
+            write_json(
+                json_to, figures_of(sampler, result, trace_seconds, files) | run_metadata(sampler, result, energy, thin)
+            )
     if result.stats.interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.stats.n_failed == result.stats.n_chains:
         say("bold red", "error", "every chain failed: no draw is of the target; try a smaller --step-size")
         raise typer.Exit(1)
+
+
+def _explained(text: str, source: str, source_wanted: bool, json_to: str | None) -> None:
+    """What ``explain`` prints, and as JSON: each line under its name, those of one name together."""
+    if json_to != "-":
+        print(source.strip() if source_wanted else text)
+    if json_to is not None:
+        facts: dict[str, Any] = {}
+        for line in text.splitlines():
+            facts.setdefault(line[:14].strip(), []).append(line[15:])
+        write_json(json_to, {**{name: "\n".join(lines) for name, lines in facts.items()}, "source": source})
 
 
 def _build(
@@ -215,19 +237,3 @@ def _build(
         target.energy, transition, target.event_shape, backend=backend, device=target.device, dtype=kind
     )
     return sampler, target.energy
-
-
-def _in_option(option: str, check: Callable[[Path], None], path: Path) -> None:
-    try:
-        check(path)
-    except (ValueError, ImportError) as error:
-        fail(f"{option}: {error}")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        say("bold red", "error", f"{path}: not written: {error.strerror or error}")
-        raise typer.Exit(1) from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -17,14 +19,15 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from compiled_ebm import sourcelines
+from compiled_ebm.draws.save import atomic_path, check_directory
 from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning
 
-__all__ = ["INTERRUPTED", "OneLineErrors", "fail", "say"]
+__all__ = ["INTERRUPTED", "OneLineErrors", "check_json", "fail", "in_option", "say", "write_json", "writing"]
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 _TRACEBACKS = "COMPILED_EBM_TRACEBACK"
-_OPTIONS = {"n_chains": "chains", "n_steps": "steps"}
+_OPTIONS = {"n_chains": "chains", "n_steps": "steps", "dtypes": "dtype"}
 """Library arguments whose option has another name."""
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """Click's, which typer either imports or carries a copy of."""
@@ -39,7 +42,7 @@ def say(style: str, label: str, message: object) -> None:
 def fail(message: object) -> NoReturn:
     """Say what is wrong, in the option's name where the library gave the argument's, and leave with code 2."""
     text = re.sub(
-        r"^(n_chains|n_steps|step_size|noise_scale|thin|seed|device|dtype|backend|event_shape)\b",
+        r"^(n_chains|n_steps|step_size|noise_scale|thin|seed|device|dtype|dtypes|backend|event_shape|rounds|seconds)\b",
         lambda found: "--" + _OPTIONS.get(found[1], found[1]).replace("_", "-"),
         str(message),
     )
@@ -100,3 +103,37 @@ def _warnings_as_lines() -> Iterator[None]:
         warnings.simplefilter("always", NonFiniteChainWarning)
         warnings.showwarning = show
         yield
+
+
+def in_option(option: str, check: Callable[[Path], None], path: Path) -> None:
+    """Check a path that an option gives."""
+    try:
+        check(path)
+    except (ValueError, ImportError) as error:
+        fail(f"{option}: {error}")
+
+
+def check_json(json_to: str | None) -> None:
+    """Check the file that ``--json`` names, if it names one."""
+    if json_to not in (None, "-"):
+        in_option("--json", check_directory, Path(str(json_to)))
+
+
+def write_json(json_to: str, report: Mapping[str, Any]) -> None:
+    """A report into the file that ``--json`` names, or on stdout."""
+    text = json.dumps(report, indent=1)
+    if json_to == "-":
+        print(text)
+        return
+    with writing(Path(json_to)), atomic_path(Path(json_to)) as unfinished:
+        unfinished.write_text(text + "\n")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the file system refuses is a line, and exit code 1."""
+    try:
+        yield
+    except OSError as error:
+        say("bold red", "error", f"{path}: not written: {error.strerror or error}")
+        raise typer.Exit(1) from error

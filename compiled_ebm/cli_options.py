@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,10 +21,15 @@ __all__ = [
     "DeviceOption",
     "DtypeOption",
     "EnergyOption",
+    "JsonOption",
     "NoiseOption",
+    "PlotOption",
+    "RoundsOption",
     "ShapeOption",
     "StepSizeOption",
+    "StepsOption",
     "count",
+    "names_of",
     "one_of",
     "seed_of",
 ]
@@ -73,6 +79,12 @@ DtypeOption = Annotated[str, typer.Option("--dtype", help=f"{', '.join(DTYPE_NAM
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or cuda:N. Default: a GPU if there is one.")
 ]
+StepsOption = Annotated[int, typer.Option("--steps", parser=count, metavar="N", help="Steps of each chain.")]
+RoundsOption = Annotated[int, typer.Option("--rounds", parser=count, metavar="N", help="Timed runs of each, in turn.")]
+PlotOption = Annotated[Path | None, typer.Option("--plot", help="Also draw into this .png, .pdf or .svg.")]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Also as JSON into this file; - is stdout, in its place.")
+]
 BackendOption = Annotated[str, typer.Option("--backend", help=f"{', '.join(BACKEND_NAMES)}.")]
 
 
@@ -81,3 +93,9 @@ def one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         fail(f"{option}: expected one of {', '.join(allowed)}, got {value!r}")
     return value
+
+
+def names_of(option: str, text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """Names between commas, each of those allowed; "none" and nothing are none."""
+    names = [] if text.strip() == "none" else [part.strip() for part in text.split(",") if part.strip()]
+    return tuple(dict.fromkeys(one_of(option, name, allowed) for name in names))

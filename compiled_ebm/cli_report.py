@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -19,7 +20,7 @@ from compiled_ebm.sampler import Sampler
 from compiled_ebm.state import RunResult
 from compiled_ebm.target import Energy
 
-__all__ = ["kept_arrays", "megabytes", "plot_draws", "print_report", "run_metadata"]
+__all__ = ["figures_of", "kept_arrays", "megabytes", "plot_draws", "print_report", "run_metadata"]
 
 
 def _kept(result: RunResult) -> Tensor:
@@ -57,6 +58,25 @@ def run_metadata(sampler: Sampler, result: RunResult, energy: str, thin: int | N
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     return {name: str(fact) for name, fact in facts.items()}
+
+
+def figures_of(sampler: Sampler, result: RunResult, trace_seconds: float, files: list[str]) -> dict[str, Any]:
+    """The report's figures: seconds, speed, failures, each dimension's moments and quantiles, and the files."""
+    stats = result.stats
+    assert result.state.energy is not None
+    summary = summarise(_kept(result), result.state.energy, result.state.failed_at)
+    return {
+        "build_seconds": trace_seconds + stats.build_seconds,
+        "run_seconds": stats.run_seconds,
+        "chain_steps_per_second": stats.chain_steps_per_second,
+        "n_launches": stats.n_launches,
+        "n_failed": stats.n_failed,
+        "first_failed_step": stats.first_failed_step,
+        "passed_over": dict(sampler.passed_over),
+        "mean_energy": summary.mean_energy,
+        "dimensions": [dimension._asdict() for dimension in summary.dimensions],
+        "files": files,
+    }
 
 
 def megabytes(path: Path) -> str:

@@ -120,7 +120,7 @@ class SamplerSteps:
     """One of our backends. ``build`` traces and compiles, ``run`` launches."""
 
     def __init__(self, problem: Problem, backend: str, seed: int) -> None:
-        self.name, self._problem, self._seed = backend, problem, seed
+        self.name, self._backend, self._problem, self._seed = backend, backend, problem, seed
         self._x0 = problem.start(seed)
         self._sampler: Sampler | None = None
 
@@ -134,7 +134,7 @@ class SamplerSteps:
     def build(self) -> float:
         """From the energy to a compiled sampler; seconds."""
         begin = time.perf_counter()
-        self._sampler = self._problem.sampler(self.name)
+        self._sampler = self._problem.sampler(self._backend)
         self._sampler.build(self._problem.n_chains)
         return time.perf_counter() - begin
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from rich.text import Text
 from compiled_ebm.draws.plot import check_plot
 from compiled_ebm.draws.save import atomic_path
 from compiled_ebm.laboratory.agreement import Agreement
+from compiled_ebm.laboratory.json_files import as_json
 from compiled_ebm.laboratory.law import LawComparison
 from compiled_ebm.laboratory.peaks import MachinePeak
 from compiled_ebm.laboratory.work import StepWork
@@ -157,11 +157,7 @@ class Comparison:
             entry |= {"median": self[name].median, "drift": self[name].drift, "speedup": self.speedup(name)}
             entry |= self.figures(name)
         report["problems"] = self.problems()
-        text = json.dumps(report, indent=1)
-        if path is not None:
-            with atomic_path(Path(path)) as unfinished:
-                unfinished.write_text(text + "\n")
-        return text
+        return as_json(report, path)
 
     def to_markdown(self) -> str:
         """The tables, and what was left out."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -22,6 +21,7 @@ from compiled_ebm.arguments import checked_int, checked_shape, resolve_device
 from compiled_ebm.builder import build_sampler
 from compiled_ebm.draws.plot import check_plot
 from compiled_ebm.draws.save import atomic_path
+from compiled_ebm.laboratory.json_files import as_json
 from compiled_ebm.laboratory.peaks import peak_bytes
 from compiled_ebm.laboratory.shapes import event_shape_of
 from compiled_ebm.sampler import Sampler
@@ -111,11 +111,7 @@ class Tuning:
         for row, point in zip(report["points"], self.points, strict=True):
             row["chain_steps_per_second"] = point.chain_steps_per_second
         report["suggestion"] = asdict(self.suggestion())
-        text = json.dumps(report, indent=1)
-        if path is not None:
-            with atomic_path(Path(path)) as unfinished:
-                unfinished.write_text(text + "\n")
-        return text
+        return as_json(report, path)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Throughput over chains, a curve for each number of steps, knees marked, and the memory; a panel a dtype.
