@@ -110,7 +110,7 @@ def compare(
         Entry(
             name=timing.name,
             cold_build_seconds=builds[timing.name][0],
-            warm_build_seconds=builds[timing.name][1],
+            build_seconds=timing.build_seconds,
             seconds=timing.seconds,
             peak_bytes=memory[timing.name],
             launches_per_step=found[timing.name].launches_per_step(),

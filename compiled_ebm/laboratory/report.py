@@ -15,9 +15,10 @@ from rich.text import Text
 from compiled_ebm.draws.plot import check_plot
 from compiled_ebm.draws.save import atomic_path
 from compiled_ebm.laboratory.agreement import Agreement
-from compiled_ebm.laboratory.json_files import as_json
 from compiled_ebm.laboratory.law import LawComparison
 from compiled_ebm.laboratory.peaks import MachinePeak
+from compiled_ebm.laboratory.printed import Printed, as_json
+from compiled_ebm.laboratory.timing import Timing
 from compiled_ebm.laboratory.work import StepWork
 
 __all__ = ["Comparison", "Entry"]
@@ -26,46 +27,32 @@ _SURE = 1e-6
 """A p-value below this is no accident, however many comparisons were made."""
 _DRIFTING = 1.5
 """Times, between the last round and the first, from which a machine was not itself."""
-_WIDTH = 160
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Timing):
     """One contender.
 
     Args:
         name: A backend of ours, "plain", "torch.compile", "torchebm" or "jax".
-        cold_build_seconds: With nothing cached.
-        warm_build_seconds: With what the first build has kept on disk.
+        build_seconds: Warm: with what the first build has kept on disk.
         seconds: Of each round.
+        cold_build_seconds: With nothing cached.
         peak_bytes: In use during a run at most, beyond those before; None where the system does not tell.
         launches_per_step: Calls into compiled code, or operations that Python hands over.
         agreement: With eager, for backends of ours.
         law: Against eager's draws.
     """
 
-    name: str
     cold_build_seconds: float
-    warm_build_seconds: float
-    seconds: tuple[float, ...]
     peak_bytes: int | None
     launches_per_step: float
     agreement: Agreement | None
     law: LawComparison | None
 
-    @property
-    def median(self) -> float:
-        """Seconds of a run."""
-        return statistics.median(self.seconds)
-
-    @property
-    def drift(self) -> float:
-        """Seconds of the last round by those of the first."""
-        return self.seconds[-1] / self.seconds[0]
-
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Printed):
     """The result of :func:`compiled_ebm.compare`; printed, it is a table.
 
     Args:
@@ -203,12 +190,6 @@ class Comparison:
         with atomic_path(Path(path)) as unfinished:
             figure.savefig(unfinished, format=Path(path).suffix[1:], dpi=150)
 
-    def __str__(self) -> str:
-        console = Console(width=_WIDTH, no_color=True, highlight=False)
-        with console.capture() as captured:
-            console.print(self)
-        return captured.get().rstrip()
-
     def __rich_console__(self, console: Console, options: Any) -> Any:
         """As rich prints it."""
         yield Text(self._title(), style="bold")
@@ -254,7 +235,7 @@ class Comparison:
         times = (1e6 * f(entry.seconds) / self.n_steps for f in (statistics.median, min, max))
         return [
             entry.name,
-            f"{entry.cold_build_seconds:.2f}, {entry.warm_build_seconds:.2f}",
+            f"{entry.cold_build_seconds:.2f}, {entry.build_seconds:.2f}",
             *(_short(time) for time in times),
             _short(self.speedup(entry.name)),
             f"{found['chain_steps_per_second']:.3g}",

@@ -21,8 +21,8 @@ from compiled_ebm.arguments import checked_int, checked_shape, resolve_device
 from compiled_ebm.builder import build_sampler
 from compiled_ebm.draws.plot import check_plot
 from compiled_ebm.draws.save import atomic_path
-from compiled_ebm.laboratory.json_files import as_json
 from compiled_ebm.laboratory.peaks import peak_bytes
+from compiled_ebm.laboratory.printed import Printed, as_json
 from compiled_ebm.laboratory.shapes import event_shape_of
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.target import Energy
@@ -37,7 +37,7 @@ _KNEE = 0.9
 """Of the best throughput: what comes after it is bought with chains, or steps, that bring nothing more."""
 _UNTIMED = 3
 """Runs of a setting beside those that are timed: the first, one to learn how long it takes, one for the memory."""
-_BAR, _WIDTH = 24, 120
+_BAR = 24
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Tuning(Printed):
     """The result of :func:`compiled_ebm.tune`; printed, it is the curves and a suggestion.
 
     Args:
@@ -146,12 +146,6 @@ class Tuning:
         figure.suptitle(self._title())
         with atomic_path(Path(path)) as unfinished:
             figure.savefig(unfinished, format=Path(path).suffix[1:], dpi=150)
-
-    def __str__(self) -> str:
-        console = Console(width=_WIDTH, no_color=True, highlight=False)
-        with console.capture() as captured:
-            console.print(self)
-        return captured.get().rstrip()
 
     def __rich_console__(self, console: Console, options: Any) -> Any:
         """As rich prints it."""
