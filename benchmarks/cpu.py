@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-_CONTENDERS = "torchebm,torchebm-model,plain,jax,inductor,fused"
+_CONTENDERS = "torchebm,torchebm-model,plain,jax,jax-traced,inductor,fused"
 _QUICK_WORKLOADS, _QUICK_CONTENDERS = "double-well,mixture", "torchebm,plain,jax,fused"
 _QUICK_CHAINS, _QUICK_STEPS = 64, 5
 
@@ -25,7 +25,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--contenders",
-        help=f"comma-separated, of torchebm torchebm-model plain jax eager inductor fused auto (default {_CONTENDERS})",
+        help="comma-separated, of torchebm torchebm-model plain jax jax-traced eager inductor fused auto "
+        f"(default {_CONTENDERS})",
     )
     parser.add_argument("--threads", type=int, help="CPUs for every contender (default: all that this process may use)")
     parser.add_argument("--quick", action="store_true", help="few chains, few steps, to see that it runs")
@@ -119,7 +120,7 @@ def show(report: dict[str, Any]) -> None:
             ratio = "" if row["ratio"] is None else f"{row['ratio']:8.2f}×"
             cells.append(f"{row['median']:.4f}{ratio}")
         table.add_row(workload, *cells)
-    for baseline in ("torchebm", "jax"):
+    for baseline in ("torchebm", "jax", "jax-traced"):
         if baseline not in names:
             continue
         table.add_section()

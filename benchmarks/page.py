@@ -24,6 +24,7 @@ from benchmarks.table import move_of, three_digits
 _DARK = {
     **plots.COLOURS,
     "jax": "#3d8fe0",
+    "jax-traced": "#9a8fe0",
     "torchebm": "#9bd7f7",
     "numpyro": "#d46a9f",
     "auto": "#c98a64",

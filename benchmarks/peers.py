@@ -5,83 +5,50 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from benchmarks.models import DoubleWell, Gaussian, Rosenbrock
 from benchmarks.workloads import Workload, initial
+from compiled_ebm.laboratory.contenders import Problem, contender
+from compiled_ebm.laboratory.loops import LoopSteps, plain_loop, torchebm_loop
+from compiled_ebm.laboratory.timing import Contender
+from compiled_ebm.transitions import Langevin
 
 if TYPE_CHECKING:
-    import torchebm.core
+    import jax
 
-WARM_UP_STEPS = 5
 # Not the seed of the start, or the first noise would be the start again.
 NOISE_SEED = 1
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until `device` has done its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-@dataclass
-class Loop:
-    """A contender with nothing to compile: `sample(x0, n_steps)` is called eagerly, from the workload's start."""
-
-    name: str
-    x0: Tensor
-    n_steps: int
-    sample: Callable[[Tensor, int], Tensor]
-
-    def build(self) -> float:
-        """Warm up for a few steps; seconds."""
-        begin = time.perf_counter()
-        self.sample(self.x0, WARM_UP_STEPS)
-        synchronize(self.x0.device)
-        return time.perf_counter() - begin
-
-    def run(self) -> Tensor:
-        """All steps from the start; the last positions."""
-        x = self.sample(self.x0, self.n_steps)
-        synchronize(self.x0.device)
-        return x
-
-
-def _torchebm(name: str, model: torchebm.core.BaseModel, workload: Workload, device: str, noise_scale: float) -> Loop:
-    from torchebm.samplers import LangevinDynamics
-
-    x0 = initial(workload).to(device)
-    sampler = LangevinDynamics(
-        model.to(device), step_size=workload.step_size, noise_scale=noise_scale, device=torch.device(device)
+def problem_of(workload: Workload, device: str = "cpu", noise_scale: float = 1.0) -> Problem:
+    """The workload, for whoever takes any energy and any transition."""
+    return Problem(
+        workload.energy_factory().to(device),
+        Langevin(workload.step_size, noise_scale=noise_scale),
+        workload.event_shape,
+        workload.n_chains,
+        workload.n_steps,
+        torch.device(device),
+        x0=initial(workload),
     )
 
-    def sample(x: Tensor, n_steps: int) -> Tensor:
-        out = sampler.sample(x=x, n_steps=n_steps, generator=torch.Generator(device).manual_seed(NOISE_SEED))
-        assert isinstance(out, Tensor)
-        return out
 
-    return Loop(name, x0, workload.n_steps, sample)
+def _loop(
+    make: Callable[..., LoopSteps], workload: Workload, device: str, noise_scale: float, energy: Any = None
+) -> LoopSteps:
+    problem = problem_of(workload, device, noise_scale)
+    energy = problem.energy if energy is None else energy.to(device)
+    return make(energy, problem.transition, problem.start(NOISE_SEED), problem.n_steps, NOISE_SEED)
 
 
-def torchebm_langevin(workload: Workload, device: str = "cpu", noise_scale: float = 1.0) -> Loop:
+def torchebm_langevin(workload: Workload, device: str = "cpu", noise_scale: float = 1.0) -> LoopSteps:
     """TorchEBM's LangevinDynamics on the workload's own energy, wrapped; gradient by TorchEBM's autograd default."""
-    from torchebm.core import BaseModel
-
-    class Wrapped(BaseModel):
-        def __init__(self, energy: nn.Module) -> None:
-            super().__init__()
-            self.energy = energy
-
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.energy(x)
-            return out
-
-    return _torchebm("torchebm", Wrapped(workload.energy_factory()), workload, device, noise_scale)
+    return _loop(torchebm_loop, workload, device, noise_scale)
 
 
 def has_torchebm_model(workload: Workload) -> bool:
@@ -89,38 +56,27 @@ def has_torchebm_model(workload: Workload) -> bool:
     return isinstance(workload.energy_factory(), (DoubleWell, Gaussian, Rosenbrock))
 
 
-def torchebm_model_langevin(workload: Workload, device: str = "cpu", noise_scale: float = 1.0) -> Loop:
+def torchebm_model_langevin(workload: Workload, device: str = "cpu", noise_scale: float = 1.0) -> LoopSteps:
     """TorchEBM's LangevinDynamics on TorchEBM's own model of the energy, where it ships one."""
     from torchebm.core import DoubleWellModel, GaussianModel, RosenbrockModel
 
     energy = workload.energy_factory()
-    model: torchebm.core.BaseModel
     if isinstance(energy, DoubleWell):
-        model = DoubleWellModel(energy.barrier_height, energy.b)
+        model: Any = DoubleWellModel(energy.barrier_height, energy.b)
     elif isinstance(energy, Rosenbrock):
         model = RosenbrockModel(energy.a, energy.b)
     elif isinstance(energy, Gaussian):
         model = GaussianModel(energy.mean, energy.cov)
     else:
         raise ValueError(f"workload {workload.name!r}: TorchEBM ships no model of this energy")
-    return _torchebm("torchebm-model", model, workload, device, noise_scale)
+    found = _loop(torchebm_loop, workload, device, noise_scale, model)
+    found.name = "torchebm-model"
+    return found
 
 
-def plain_torch_langevin(workload: Workload, device: str = "cpu", noise_scale: float = 1.0) -> Loop:
+def plain_torch_langevin(workload: Workload, device: str = "cpu", noise_scale: float = 1.0) -> LoopSteps:
     """The loop a user would write: autograd.grad and torch.randn, step by step."""
-    energy = workload.energy_factory().to(device)
-    step_size, noise_std = workload.step_size, noise_scale * math.sqrt(2 * workload.step_size)
-
-    def sample(x: Tensor, n_steps: int) -> Tensor:
-        generator = torch.Generator(device).manual_seed(NOISE_SEED)
-        for _ in range(n_steps):
-            x = x.detach().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(energy(x).sum(), x)
-            with torch.no_grad():
-                x = x - step_size * gradient + noise_std * torch.randn(x.shape, generator=generator, device=device)
-        return x
-
-    return Loop("plain", initial(workload).to(device), workload.n_steps, sample)
+    return _loop(plain_loop, workload, device, noise_scale)
 
 
 class JaxLangevin:
@@ -165,5 +121,12 @@ class JaxLangevin:
 
 
 def jax_langevin(workload: Workload, device: str = "cpu", noise_scale: float = 1.0) -> JaxLangevin:
-    """jax on the workload's energy, from the same weights."""
+    """jax on the workload's energy as one writes it there for one position, from the same weights."""
     return JaxLangevin(workload, device, noise_scale)
+
+
+def traced_jax_langevin(workload: Workload, device: str = "cpu", noise_scale: float = 1.0) -> Contender:
+    """jax on the energy's trace over all chains, as ``ce.compare`` has it: where XLA does better with a batch."""
+    found = contender("jax", problem_of(workload, device, noise_scale), NOISE_SEED)
+    found.name = "jax-traced"
+    return found

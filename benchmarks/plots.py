@@ -35,6 +35,7 @@ COLOURS = {
     "eager": "#cc79a7",
     "auto": "#a65628",
     "jax": "#0072b2",
+    "jax-traced": "#332288",
     "plain": "#8c959f",
     "torchebm": "#56b4e9",
     "torchebm-model": "#44aa99",
@@ -52,6 +53,7 @@ MARKERS = {
     "torchebm-model": "<",
     "plain": ">",
     "jax": "D",
+    "jax-traced": "d",
     "blackjax": "D",
     "numpyro": "s",
 }

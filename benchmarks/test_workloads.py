@@ -84,10 +84,14 @@ def test_chains_stay_finite(workload: Workload) -> None:
 
 
 @ten
-@pytest.mark.parametrize("peer", [peers.torchebm_langevin, peers.jax_langevin], ids=["torchebm", "jax"])
+@pytest.mark.parametrize(
+    "peer",
+    [peers.torchebm_langevin, peers.jax_langevin, peers.traced_jax_langevin],
+    ids=["torchebm", "jax", "jax-traced"],
+)
 def test_peers_follow_the_same_drift(workload: Workload, peer: Peer) -> None:
     """With next to no noise every peer must walk where the plain loop walks."""
-    pytest.importorskip("jax" if peer is peers.jax_langevin else "torchebm")
+    pytest.importorskip("torchebm" if peer is peers.torchebm_langevin else "jax")
     work = small(workload)
     other = peer(work, noise_scale=1e-9)
     other.build()
@@ -105,11 +109,13 @@ def test_torchebm_models_are_the_same_energies(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "peer", [peers.torchebm_langevin, peers.plain_torch_langevin, peers.jax_langevin], ids=["torchebm", "plain", "jax"]
+    "peer",
+    [peers.torchebm_langevin, peers.plain_torch_langevin, peers.jax_langevin, peers.traced_jax_langevin],
+    ids=["torchebm", "plain", "jax", "jax-traced"],
 )
 def test_peers_add_the_right_noise(peer: Peer) -> None:
     """Unit Gaussian, step η from N(0, 1): variance follows v' = (1 − η)² v + 2η."""
-    pytest.importorskip({"torchebm_langevin": "torchebm", "jax_langevin": "jax"}.get(peer.__name__, "torch"))
+    pytest.importorskip(_NEEDS.get(peer.__name__, "torch"))
     work = dataclasses.replace(
         small(WORKLOADS["double-well"], 2048, 10),
         step_size=0.1,
@@ -123,6 +129,9 @@ def test_peers_add_the_right_noise(peer: Peer) -> None:
         variance = (1 - work.step_size) ** 2 * variance + 2 * work.step_size
     count = work.n_chains * math.prod(work.event_shape)
     assert abs(float(run.run().var()) - variance) < 5 * variance * math.sqrt(2 / count)
+
+
+_NEEDS = {"torchebm_langevin": "torchebm", "jax_langevin": "jax", "traced_jax_langevin": "jax"}
 
 
 class UnitGaussian(torch.nn.Module):

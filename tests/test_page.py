@@ -26,7 +26,15 @@ def timed(seconds: float, **row: Any) -> dict[str, Any]:
 
 def complete() -> dict[str, Any]:
     """A small made-up report with every section, and names that HTML must not take for its own."""
-    speeds = {"torchebm": 1.0, "torchebm-model": 3.0, "plain": 0.8, "jax": 0.2, "inductor": 0.3, "fused": 0.02}
+    speeds = {
+        "torchebm": 1.0,
+        "torchebm-model": 3.0,
+        "plain": 0.8,
+        "jax": 0.2,
+        "jax-traced": 0.15,
+        "inductor": 0.3,
+        "fused": 0.02,
+    }
     rows = [
         timed(s * k, workload=workload, contender=name, n_chains=1000, n_steps=10)
         for k, workload in enumerate(("double-well", "mlp-16-256-256-1", "a<b>&c"), 1)
