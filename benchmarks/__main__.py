@@ -126,7 +126,7 @@ def take(report: dict[str, Any], name: str, found: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
-    from benchmarks.timing import environment, package_version
+    from compiled_ebm.laboratory.machine import environment, package_version
 
     report: dict[str, Any] = {**environment(), "rounds": options.rounds, "quick": options.quick}
     report |= {"threads": options.threads or report["threads"], "rows": [], "left_out": [], "errors": []}

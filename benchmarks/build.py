@@ -123,8 +123,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from rich.console import Console
 
     from benchmarks.report import write
-    from benchmarks.timing import environment
     from benchmarks.workloads import TEN, WORKLOADS
+    from compiled_ebm.laboratory.machine import environment
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -58,8 +58,9 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
 
     from benchmarks import contenders
     from benchmarks import report as files
-    from benchmarks.timing import environment, measure
+    from benchmarks.timing import measure
     from benchmarks.workloads import TEN, WORKLOADS
+    from compiled_ebm.laboratory.machine import environment
 
     if options.threads:
         torch.set_num_threads(options.threads)

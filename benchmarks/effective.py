@@ -501,7 +501,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from rich.console import Console
 
     from benchmarks.report import write
-    from benchmarks.timing import environment, package_version
+    from compiled_ebm.laboratory.machine import environment, package_version
 
     if options.threads:
         torch.set_num_threads(options.threads)

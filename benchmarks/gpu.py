@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from benchmarks.device import device_seconds, launch_row
     from benchmarks.figures import Session, summary
     from benchmarks.table import markdown
-    from benchmarks.timing import environment, package_version
+    from compiled_ebm.laboratory.machine import environment, package_version
 
     report: dict[str, Any] = {**environment("cuda"), "rounds": options.rounds, "tests": []}
     report["versions"]["triton"] = package_version("triton")

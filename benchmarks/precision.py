@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.report import write
-from benchmarks.timing import Row, environment
+from benchmarks.timing import Row
 from benchmarks.workloads import WORKLOADS, initial
+from compiled_ebm.laboratory.machine import environment
 
 NAMES = ("mlp-2-64-64-1", "gaussian")
 _LEAST = 16

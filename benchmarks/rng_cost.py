@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.timing import environment
+    from compiled_ebm.laboratory.machine import environment
 
     machine = environment()
     console = Console(width=max(Console().width, 110))

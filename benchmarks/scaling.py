@@ -144,7 +144,7 @@ def measure_all(options: argparse.Namespace) -> Row:
 
     from benchmarks import report as files
     from benchmarks.contenders import missing
-    from benchmarks.timing import environment
+    from compiled_ebm.laboratory.machine import environment
 
     if options.threads:
         torch.set_num_threads(options.threads)

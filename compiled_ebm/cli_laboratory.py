@@ -175,7 +175,7 @@ def bench(
             chains,
             steps,
             backend=backend,
-            device=device,
+            device=next((model.device for model in models.values()), None),
             dtype=kind,
             rounds=rounds,
             progress=progress,
@@ -189,6 +189,8 @@ def _models(
     from compiled_ebm.energies.registry import BUILTIN_ENERGIES
 
     names = list(BUILTIN_ENERGIES) if energy is None else [name.strip() for name in energy.split(",") if name.strip()]
+    if not names:
+        fail(f"--energy: expected names with commas, got {energy!r}")
     return {name: load_energy(name, event_shape, kind, device) for name in names}
 
 

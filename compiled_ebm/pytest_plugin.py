@@ -110,14 +110,10 @@ class SamplerBenchmark:
     def _agree(self, problem: Problem, timed: SamplerSteps, seed: int) -> float:
         """Units in the last place after a few steps, from eager's; fails the test where it is more than rounding."""
         samplers = {REFERENCE: problem.sampler(REFERENCE), "timed": timed.sampler}
-        begin = samplers[REFERENCE].init(problem.start(seed)[:_CHAINS], seed=seed)
+        begin = samplers[REFERENCE].init(problem.start(seed)[: problem.whole_ladders(_CHAINS)], seed=seed)
         [found] = agreements(samplers, begin, min(problem.n_steps, _STEPS), REFERENCE)
         if found.departure is not None:
-            gone = found.departure
-            pytest.fail(
-                f"{timed.sampler.backend} leaves eager {gone}",
-                pytrace=False,
-            )
+            pytest.fail(f"{timed.sampler.backend} leaves eager {found.departure}", pytrace=False)
         return found.drift[-1]
 
     def _check_speed(

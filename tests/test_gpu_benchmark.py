@@ -15,8 +15,8 @@ from torch import Tensor
 import compiled_ebm as ce
 from benchmarks import contenders, gpu, table
 from benchmarks.figures import Figure, Session, summary
-from benchmarks.timing import environment
 from benchmarks.workloads import WORKLOADS, Workload
+from compiled_ebm.laboratory.machine import environment
 from compiled_ebm.laboratory.timing import Contender, wall_seconds
 
 WORK = replace(WORKLOADS["double-well"], n_chains=16, n_steps=5)

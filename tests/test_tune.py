@@ -18,7 +18,7 @@ from compiled_ebm.laboratory.tune import Point, Tuning
 def made(points: list[tuple[int, int, float]], dtype: str = "float32") -> Tuning:
     """From (chains, steps, throughput)."""
     found = tuple(Point(dtype, n, k, n * k / rate, 1000 * n) for n, k, rate in points)
-    return Tuning("made up", "Langevin", (2,), "fused", "cpu", 2, found, ())
+    return Tuning("made up", "Langevin", (2,), "fused", {"device": "cpu", "cpu": "one", "threads": 2}, found, ())
 
 
 SATURATING = made(

@@ -122,6 +122,17 @@ def compile_graph(graph: fx.GraphModule, example: Sequence[Tensor]) -> tuple[Cal
 
 
 @contextmanager
+def forgotten() -> Iterator[None]:
+    """Within it, what this process has compiled counts as not compiled: for measuring how long that takes."""
+    held = dict(_COMPILED)
+    _COMPILED.clear()
+    try:
+        yield
+    finally:
+        _COMPILED.update(held)
+
+
+@contextmanager
 def _value_checks_kept() -> Iterator[None]:
     """``torch.compile`` turns off the checks of ``torch.distributions`` for good, and energies count on them."""
     before = Distribution._validate_args

@@ -16,8 +16,9 @@ from rich.text import Text
 from compiled_ebm.arguments import checked_int
 from compiled_ebm.laboratory.builds import build_times
 from compiled_ebm.laboratory.contenders import Competitor, SamplerSteps, checked_problem, contender
+from compiled_ebm.laboratory.machine import environment
 from compiled_ebm.laboratory.peaks import peak_bytes
-from compiled_ebm.laboratory.printed import Printed, as_json
+from compiled_ebm.laboratory.printed import Printed, as_json, where
 from compiled_ebm.laboratory.timing import timed_side_by_side
 from compiled_ebm.laboratory.work import gradients_of
 from compiled_ebm.target import Energy
@@ -54,7 +55,8 @@ class Bench(Printed):
     """The result; printed, it is a table.
 
     Args:
-        transition, n_chains, n_steps, dtype, device, threads, rounds: What was run, and where.
+        transition, n_chains, n_steps, dtype, rounds: What was run.
+        machine: Device, processor, threads and versions.
         rows: One for each energy.
     """
 
@@ -62,8 +64,7 @@ class Bench(Printed):
     n_chains: int
     n_steps: int
     dtype: str
-    device: str
-    threads: int
+    machine: dict[str, Any]
     rounds: int
     rows: tuple[Row, ...]
 
@@ -74,8 +75,8 @@ class Bench(Printed):
     def __rich_console__(self, console: Console, options: Any) -> Any:
         """As rich prints it."""
         yield Text(
-            f"{self.transition}: {self.n_chains:,} chains × {self.n_steps:,} steps, {self.dtype}, {self.device}, "
-            f"{self.threads} threads; medians of {self.rounds} rounds in turn",
+            f"{self.transition}: {self.n_chains:,} chains × {self.n_steps:,} steps, {self.dtype}, "
+            f"{where(self.machine)}; medians of {self.rounds} rounds in turn",
             style="bold",
         )
         table = Table()
@@ -122,6 +123,8 @@ def bench(
         TypeError, ValueError: An argument is wrong.
     """
     rounds = checked_int("rounds", rounds, 1, 1 << 20)
+    if not energies:
+        raise ValueError("energies: expected at least one, got none")
     found, builds = dict[str, Competitor](), dict[str, tuple[float, float]]()
     shapes = {}
     for name, (energy, shape) in energies.items():
@@ -153,8 +156,7 @@ def bench(
         n_chains=n_chains,
         n_steps=n_steps,
         dtype=str(dtype).removeprefix("torch."),
-        device=torch.cuda.get_device_name(problem.device) if problem.device.type == "cuda" else "cpu",
-        threads=torch.get_num_threads(),
+        machine=environment(problem.device),
         rounds=rounds,
         rows=tuple(rows),
     )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from compiled_ebm.backends.fused.toolchain import unloaded
+from compiled_ebm.backends.inductor import forgotten
 from compiled_ebm.laboratory.timing import Contender
 
 __all__ = ["BuildTimes", "build_times", "empty_caches"]
@@ -24,12 +25,13 @@ BuildTimes = tuple[float, float]
 def build_times(make: Callable[[], C]) -> tuple[C, BuildTimes]:
     """Build twice, the second time from what the first has kept; the second contender, ready to run, and both times.
 
-    Imports that the first build brings are part of it. JAX and the loops keep nothing, and compile twice.
+    Imports that the first build of ours brings are part of it; the peers' own imports, and JAX's translation of the
+    energy, are not. JAX and the loops keep nothing, and compile twice.
     """
     with empty_caches():
         cold = make().build()
         contender = make()
-        with unloaded():
+        with unloaded(), forgotten():
             warm = contender.build()
     return contender, (cold, warm)
 
@@ -38,7 +40,11 @@ def build_times(make: Callable[[], C]) -> tuple[C, BuildTimes]:
 def empty_caches() -> Iterator[None]:
     """Within it nothing compiled before is found, on disk or loaded; what is compiled is removed at its end."""
     before = {name: os.environ.get(name) for name in _FOLDERS}
-    with tempfile.TemporaryDirectory(prefix="compiled_ebm_", ignore_cleanup_errors=True) as folder, unloaded():
+    with (
+        tempfile.TemporaryDirectory(prefix="compiled_ebm_", ignore_cleanup_errors=True) as folder,
+        unloaded(),
+        forgotten(),
+    ):
         try:
             for name in _FOLDERS:
                 os.environ[name] = os.path.join(folder, name.lower())

@@ -10,13 +10,23 @@ from torch import Tensor
 from compiled_ebm.arguments import checked_int
 from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
 from compiled_ebm.laboratory.agreement import agreements
-from compiled_ebm.laboratory.builds import build_times
-from compiled_ebm.laboratory.contenders import OUR_BACKENDS, PEERS, Competitor, SamplerSteps, checked_problem, contender
-from compiled_ebm.laboratory.law import LawComparison, compare_laws
+from compiled_ebm.laboratory.builds import BuildTimes, build_times
+from compiled_ebm.laboratory.contenders import (
+    OUR_BACKENDS,
+    PEERS,
+    Competitor,
+    Problem,
+    SamplerSteps,
+    checked_problem,
+    contender,
+)
+from compiled_ebm.laboratory.law import LawComparison, compare_laws, require_scipy
+from compiled_ebm.laboratory.machine import environment
 from compiled_ebm.laboratory.peaks import machine_peak, peak_bytes
 from compiled_ebm.laboratory.report import Comparison, Entry
 from compiled_ebm.laboratory.timing import timed_side_by_side, timer_overhead
 from compiled_ebm.laboratory.work import step_work
+from compiled_ebm.sampler import Sampler
 from compiled_ebm.target import Energy
 from compiled_ebm.transitions.base import Transition
 
@@ -25,7 +35,7 @@ __all__ = ["compare"]
 REFERENCE = "eager"
 _BACKENDS = ("fused", "inductor")
 _AGAINST = ("plain", "torch.compile", "torchebm", "jax")
-_AGREEMENT_STEPS, _AGREEMENT_CHAINS = 20, 256
+_AGREEMENT_STEPS, _AGREEMENT_CHAINS = 20, 2048
 _LAW_CHAINS = 20_000
 """Draws that laws are compared by, at most: the tests take longer than the steps beyond."""
 
@@ -59,7 +69,7 @@ def compare(
         event_shape: Of one position; by default the energy's ``event_shape``, or that of ``x0``.
         backends: Of ours, beside "eager", which is the specification and always there.
         against: Of "plain" (the loop that one would write), "torch.compile" (that loop compiled), "torchebm", "jax".
-            What is not installed, or has no form of the move, is left out, and the report says so.
+            What is not installed, has no form of the move or the energy, or raises is left out; the report says so.
         rounds: How often each is timed, >= 1.
         device: By default where the energy's tensors are.
         dtype: float32 or float64.
@@ -81,41 +91,35 @@ def compare(
         >>> [entry.name for entry in report.entries], report.problems()
         (['eager', 'plain'], [])
     """
+    require_scipy()
     problem = checked_problem(energy, transition, n_chains, n_steps, event_shape, device, dtype, x0)
     names = _names(backends, against)
     rounds = checked_int("rounds", rounds, 1, 1 << 20)
-    left_out = dict[str, str]()
-    found, builds = dict[str, Competitor](), dict[str, tuple[float, float]]()
-    for seed, name in enumerate(names, start=1):
-        progress(f"{name} builds, with nothing cached and again")
-        try:
-            found[name], builds[name] = build_times(lambda n=name, s=seed: contender(n, problem, s))  # type: ignore[misc]
-        except (BackendUnavailableError, UnsupportedEnergyError) as error:
-            if name == REFERENCE:
-                raise
-            left_out[name] = str(error)
+    progress("the machine's peak")
+    peak = machine_peak(problem.device, dtype)
+    built = _Built(problem, names, progress)
+    reference = built.sampler(REFERENCE)
     progress("steps are compared")
-    samplers = {name: c.sampler for name, c in found.items() if isinstance(c, SamplerSteps)}
-    few = problem.start(0)[:_AGREEMENT_CHAINS]
-    begin = samplers[REFERENCE].init(few, seed=0)
+    begin = reference.init(problem.start(0)[: problem.whole_ladders(_AGREEMENT_CHAINS)], seed=0)
+    samplers = {name: one.sampler for name, one in built.found.items() if isinstance(one, SamplerSteps)}
     agreed = {a.backend: a for a in agreements(samplers, begin, min(n_steps, _AGREEMENT_STEPS), REFERENCE)}
-    laws = _laws(found, progress)
-    memory = {}
-    for name, one in found.items():
-        progress(f"{name}: memory")
-        memory[name] = peak_bytes(one.run, problem.device)
-    timings = timed_side_by_side(list(found.values()), rounds, progress, built={n: b[1] for n, b in builds.items()})
-    program, _ = samplers[REFERENCE].built({}, n_chains)
+    laws = built.laws()
+    timings = timed_side_by_side(
+        list(built.found.values()), rounds, progress, built={name: warm for name, (_, warm) in built.builds.items()}
+    )
+    program, _ = reference.built({}, n_chains)
     entries = [
         Entry(
             name=timing.name,
-            cold_build_seconds=builds[timing.name][0],
+            backend=samplers[timing.name].backend if timing.name in samplers else timing.name,
+            cold_build_seconds=built.builds[timing.name][0],
             build_seconds=timing.build_seconds,
             seconds=timing.seconds,
-            peak_bytes=memory[timing.name],
-            launches_per_step=found[timing.name].launches_per_step(),
+            peak_bytes=built.memory[timing.name],
+            launches_per_step=built.found[timing.name].launches_per_step(),
             agreement=agreed.get(timing.name),
             law=laws.get(timing.name),
+            not_finite=built.not_finite[timing.name],
         )
         for timing in timings
     ]
@@ -125,16 +129,60 @@ def compare(
         event_shape=problem.event_shape,
         n_chains=n_chains,
         n_steps=n_steps,
-        device=_described(problem.device),
         dtype=str(dtype).removeprefix("torch."),
-        threads=torch.get_num_threads(),
+        machine=environment(problem.device),
         rounds=rounds,
         work=step_work(program),
-        peak=machine_peak(problem.device, dtype),
+        peak=peak,
         timer_seconds=timer_overhead(),
         entries=tuple(entries),
-        left_out=left_out,
+        left_out=built.left_out,
     )
+
+
+class _Built:
+    """The contenders that can be built and run once, and what that showed; those that cannot, and why."""
+
+    def __init__(self, problem: Problem, names: Sequence[str], progress: Callable[[str], None]) -> None:
+        self.found = dict[str, Competitor]()
+        self.builds = dict[str, BuildTimes]()
+        self.memory = dict[str, int | None]()
+        self.not_finite = dict[str, int]()
+        self.left_out = dict[str, str]()
+        self._draws = dict[str, Tensor]()
+        self._problem, self._progress = problem, progress
+        for seed, name in enumerate(names, start=1):
+            try:
+                self._try(name, seed)
+            except Exception as error:
+                known = isinstance(error, (BackendUnavailableError, UnsupportedEnergyError, MemoryError))
+                if name == REFERENCE or not (known or name in PEERS or isinstance(error, torch.OutOfMemoryError)):
+                    raise
+                self.left_out[name] = str(error) if known else f"{type(error).__name__}: {str(error)[:300]}"
+
+    def _try(self, name: str, seed: int) -> None:
+        self._progress(f"{name} builds, with nothing cached and again")
+        one, builds = build_times(lambda: contender(name, self._problem, seed))
+        self._progress(f"{name} draws")
+        drawn = list[Tensor]()
+        memory = peak_bytes(lambda: drawn.append(one.run()), self._problem.device)
+        finite = drawn[0].reshape(len(drawn[0]), -1).isfinite().all(1)
+        self.found[name], self.builds[name] = one, builds
+        # on a GPU JAX's memory is its own, of which torch knows nothing
+        self.memory[name] = memory if name != "jax" or self._problem.device.type == "cpu" else None
+        self.not_finite[name] = int((~finite).sum())
+        self._draws[name] = drawn[0][:_LAW_CHAINS].cpu()
+
+    def sampler(self, name: str) -> Sampler:
+        one = self.found[name]
+        assert isinstance(one, SamplerSteps)
+        return one.sampler
+
+    def laws(self) -> dict[str, LawComparison]:
+        """Of each contender's draws against the specification's; none shares noise with another."""
+        self._progress("laws are compared")
+        wanted = self._draws[REFERENCE]
+        return {name: compare_laws(drawn, wanted) for name, drawn in self._draws.items() if name != REFERENCE}
 
 
 def _names(backends: Sequence[str], against: Sequence[str]) -> list[str]:
@@ -146,18 +194,3 @@ def _names(backends: Sequence[str], against: Sequence[str]) -> list[str]:
             if name not in known:
                 raise ValueError(f"{argument}: expected of {', '.join(known)}, got {name!r}")
     return list(dict.fromkeys((REFERENCE, *backends, *against)))
-
-
-def _laws(found: dict[str, Competitor], progress: Callable[[str], None]) -> dict[str, LawComparison]:
-    """Of each contender's draws against the specification's; none shares noise with another."""
-    draws = {}
-    for name, one in found.items():
-        progress(f"{name} draws")
-        draws[name] = one.run()[:_LAW_CHAINS].cpu()
-    wanted = draws.pop(REFERENCE)
-    progress("laws are compared")
-    return {name: compare_laws(drawn, wanted) for name, drawn in draws.items()}
-
-
-def _described(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from compiled_ebm.sampler import Sampler
 from compiled_ebm.state import RunResult
 from compiled_ebm.target import Energy
 from compiled_ebm.transitions.base import Transition
+from compiled_ebm.transitions.replica_exchange import ReplicaExchange
 
 __all__ = ["NAMES", "OUR_BACKENDS", "PEERS", "Competitor", "Problem", "SamplerSteps", "checked_problem", "contender"]
 
@@ -31,6 +33,8 @@ PEERS = ("plain", "torch.compile", "torchebm", "jax")
 NAMES = (*OUR_BACKENDS, *PEERS)
 _LEAST_CHAINS = 8
 """Fewer draws tell nothing of a law."""
+_NOISE = 1 << 32
+"""Added to a seed: torch's generator would give the start again as the first noise."""
 _PACKAGES = {"torchebm": "torchebm", "jax": "jax"}
 
 
@@ -62,6 +66,11 @@ class Problem:
         return build_sampler(
             self.energy, self.transition, self.event_shape, backend=backend, device=self.device, dtype=self.dtype
         )
+
+    def whole_ladders(self, most: int) -> int:
+        """Chains, at most so many or one ladder, that replica exchange takes; as many without it."""
+        rungs = len(self.transition.temperatures) if isinstance(self.transition, ReplicaExchange) else 1
+        return max(rungs, min(self.n_chains, most) // rungs * rungs)
 
     def start(self, seed: int) -> Tensor:
         """Where the chains start."""
@@ -123,6 +132,7 @@ class SamplerSteps:
         self.name, self._backend, self._problem, self._seed = backend, backend, problem, seed
         self._x0 = problem.start(seed)
         self._sampler: Sampler | None = None
+        self._launches = 0
 
     @property
     def sampler(self) -> Sampler:
@@ -147,20 +157,21 @@ class SamplerSteps:
         result = self._steps(self._problem.n_steps)
         if self._problem.device.type == "cuda":
             torch.cuda.synchronize(self._problem.device)
+        self._launches = result.stats.n_launches
         return result
 
     def launches_per_step(self) -> float:
         """Calls into compiled code; of eager, operations that Python hands over."""
         if self.sampler.backend == "eager":
             return operations_per_step(self._steps)
-        return self._steps(self._problem.n_steps).stats.n_launches / self._problem.n_steps
+        return (self._launches or self.result().stats.n_launches) / self._problem.n_steps
 
     def _steps(self, n_steps: int) -> RunResult:
         return self.sampler.run(self.sampler.init(self._x0, seed=self._seed), n_steps)
 
 
 def contender(name: str, problem: Problem, seed: int) -> Competitor:
-    """The contender of that name, not built yet; its start and its noise are of ``seed``.
+    """The contender of that name, not built yet; its start is of ``seed``, its noise of another.
 
     Raises:
         BackendUnavailableError: It cannot run here; says why.
@@ -182,7 +193,7 @@ def contender(name: str, problem: Problem, seed: int) -> Competitor:
     reason = why(problem.transition)
     if reason is not None:
         raise UnsupportedEnergyError(reason)
-    return make(problem.energy, problem.transition, problem.start(seed), problem.n_steps, seed)
+    return make(problem.energy, problem.transition, problem.start(seed), problem.n_steps, seed + _NOISE)
 
 
 _LOOPS: dict[str, tuple[Callable[[Transition], str | None], Callable[..., Competitor]]] = {
@@ -193,6 +204,9 @@ _LOOPS: dict[str, tuple[Callable[[Transition], str | None], Callable[..., Compet
 
 
 def _jax(problem: Problem, seed: int) -> Competitor:
+    if isinstance(problem.transition, ReplicaExchange):
+        raise UnsupportedEnergyError("its step is of one chain, and the swaps of ReplicaExchange are between chains")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or it takes most of the card at its first use
     import jax
 
     if problem.device.type == "cuda" and not any(place.platform == "gpu" for place in jax.devices()):
@@ -200,4 +214,4 @@ def _jax(problem: Problem, seed: int) -> Competitor:
     from compiled_ebm.laboratory.jax_steps import JaxSteps
 
     program, _ = problem.sampler("eager").built({}, problem.n_chains)
-    return JaxSteps(problem.energy, program, problem.start(seed), problem.n_steps, seed)
+    return JaxSteps(problem.energy, program, problem.start(seed), problem.n_steps, seed + _NOISE)

@@ -77,7 +77,13 @@ def _evaluated(node: fx.Node, values: dict[fx.Node, Any], known: Mapping[str, Ca
         return lax.fori_loop(0, loop.rounds, lambda _, carry: tuple(round_of(*carry, *held)), args[: loop.n_carry])
     if node.target is operator.getitem:
         return args[0][args[1]]
-    return _cast(_operation(node, known)(*args, **kwargs), node.meta["val"])
+    try:
+        return _cast(_operation(node, known)(*args, **kwargs), node.meta["val"])
+    except Exception as error:
+        if isinstance(error, UnsupportedEnergyError):
+            raise
+        told = f"{type(error).__name__}: {str(error)[:200]}"
+        raise UnsupportedEnergyError(f"jax: {node.target} at {line_of_node(node)}: {told}") from error
 
 
 def _operation(node: fx.Node, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:

@@ -7,14 +7,15 @@ what a user of JAX would have written; the weights are the energy's own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from jax import lax
+from jax import experimental, lax
 from torch import Tensor, fx
 from torch.utils.dlpack import from_dlpack
 
@@ -27,9 +28,13 @@ from compiled_ebm.trace import ChainProgram, trace, unguarded_step
 
 __all__ = ["JaxSteps"]
 
+_FEW = 64
+"""Chains at which gradients are compared."""
 _CLOSE = 1e-2
 """Of the largest gradient: a backward that is no derivative is further off, half precision is not."""
 
+_enable_x64: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else vars(experimental)["enable_x64"]
+"""Where it is depends on the version."""
 _LIBRARY = torch.library.Library("compiled_ebm_standin", "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define("energy(Tensor x) -> Tensor")  # type: ignore[no-untyped-call]
 _LIBRARY.define("gradient(Tensor x) -> Tensor")  # type: ignore[no-untyped-call]
@@ -67,7 +72,8 @@ class JaxSteps:
 
     def __init__(self, energy: Energy, program: ChainProgram, x0: Tensor, n_steps: int, seed: int) -> None:
         self._program, self._n_steps, self._seed, self._x0 = program, n_steps, seed, x0
-        self._place = jax.devices("gpu" if x0.device.type == "cuda" else "cpu")[0]
+        on_cuda = x0.device.type == "cuda"
+        self._place = jax.devices("gpu" if on_cuda else "cpu")[x0.device.index or 0 if on_cuda else 0]
         self._compiled: Any = None
         self._inputs: tuple[Any, ...] = ()
         with self._precision():
@@ -92,8 +98,11 @@ class JaxSteps:
         """One call for all steps."""
         return 1 / self._n_steps
 
-    def _precision(self) -> Any:
-        return jax.enable_x64(self._program.carry_dtype == torch.float64)
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        """In the carried dtype, on this device."""
+        with _enable_x64(self._program.carry_dtype == torch.float64), jax.default_device(self._place):
+            yield
 
     def _arguments(self) -> tuple[Any, ...]:
         carry = self._program.carry_dtype
@@ -142,7 +151,7 @@ def _chain(
     n = x0.shape[0]
     energies = chain_function(_traced(energy, program, n, lambda target, x: target.energy(x)))
     gradients: Callable[..., Any] = jax.grad(lambda x: energies(x)[0].sum())
-    if own_gradient(energy) is not None or not _is_gradient(gradients, energy, program, x0):
+    if own_gradient(energy) is not None or not _is_gradient(energy, program, x0[:_FEW]):
         own = chain_function(_traced(energy, program, n, lambda target, x: target.energy_and_grad(x)[1]))
         gradients = lambda x: own(x)[0]  # noqa: E731
     others = {
@@ -153,14 +162,16 @@ def _chain(
     return init, step, _needed(stepped.step, len(program.state_shapes) + 1)
 
 
-def _is_gradient(gradients: Callable[..., Any], energy: Energy, program: ChainProgram, x0: Tensor) -> bool:
-    """Whether they are torch's: an ``autograd.Function`` may have a backward that is no derivative."""
+def _is_gradient(energy: Energy, program: ChainProgram, x: Tensor) -> bool:
+    """Whether JAX's gradient is torch's: an ``autograd.Function`` may have a backward that is no derivative."""
     compute = program.compute_dtype
+    energies = chain_function(_traced(energy, program, len(x), lambda target, x: target.energy(x)))
     target = BatchTarget(energy, dict(program.kwargs.constants), compute, compute)
     slots = captures.find_slots(energy)
     with captures.substituted(slots, lambda tensor: _computed_in(compute, tensor)):
-        wanted = target.energy_and_grad(x0.to(compute))[1].cpu().double()
-    got = torch.from_numpy(np.array(gradients(array_of(x0.to(compute))), dtype=np.float64))
+        wanted = target.energy_and_grad(x.to(compute))[1].cpu().double()
+    found = jax.grad(lambda x: energies(x)[0].sum())(array_of(x.to(compute)))
+    got = torch.from_numpy(np.array(found, dtype=np.float64))
     close = torch.isclose(got, wanted, rtol=_CLOSE, atol=_CLOSE * float(wanted.abs().nan_to_num().amax()))
     return bool((close | ~wanted.isfinite()).all())
 

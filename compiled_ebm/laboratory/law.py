@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LawComparison", "compare_laws"]
+__all__ = ["LawComparison", "compare_laws", "require_scipy"]
 
 _MOST_COORDINATES = 64
 """Coordinates that are tested, evenly spread: more would cost power, not add any."""
@@ -65,7 +65,7 @@ def compare_laws(draws: Tensor, reference: Tensor) -> LawComparison:
         >>> compare_laws(a, b).p_value > 0.01, compare_laws(a, 1.5 * b).p_value < 1e-9
         (True, True)
     """
-    stats = _scipy_stats()
+    stats = require_scipy()
     if draws.shape[1:] != reference.shape[1:]:
         raise ValueError(f"draws: expected [n, {list(reference.shape[1:])}], got {list(draws.shape)}")
     for name, given in (("draws", draws), ("reference", reference)):
@@ -101,7 +101,8 @@ def _welch(stats: Any, one: Any, other: Any) -> float:
     return float(stats.ttest_ind(one, other, equal_var=False).pvalue)
 
 
-def _scipy_stats() -> Any:
+def require_scipy() -> Any:
+    """Its statistics; an ImportError that says what to install where it is not there."""
     try:
         from scipy import stats
     except ImportError as error:

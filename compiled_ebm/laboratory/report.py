@@ -17,7 +17,7 @@ from compiled_ebm.draws.save import atomic_path
 from compiled_ebm.laboratory.agreement import Agreement
 from compiled_ebm.laboratory.law import LawComparison
 from compiled_ebm.laboratory.peaks import MachinePeak
-from compiled_ebm.laboratory.printed import Printed, as_json
+from compiled_ebm.laboratory.printed import Printed, as_json, where
 from compiled_ebm.laboratory.timing import Timing
 from compiled_ebm.laboratory.work import StepWork
 
@@ -35,6 +35,7 @@ class Entry(Timing):
 
     Args:
         name: A backend of ours, "plain", "torch.compile", "torchebm" or "jax".
+        backend: What "auto" has become; of the others their name.
         build_seconds: Warm: with what the first build has kept on disk.
         seconds: Of each round.
         cold_build_seconds: With nothing cached.
@@ -42,13 +43,17 @@ class Entry(Timing):
         launches_per_step: Calls into compiled code, or operations that Python hands over.
         agreement: With eager, for backends of ours.
         law: Against eager's draws.
+        not_finite: Chains whose last position is not.
     """
+
+    backend: str
 
     cold_build_seconds: float
     peak_bytes: int | None
     launches_per_step: float
     agreement: Agreement | None
     law: LawComparison | None
+    not_finite: int
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,7 @@ class Comparison(Printed):
 
     Args:
         energy, transition, event_shape, n_chains, n_steps, dtype: What was run.
-        device: The GPU's name, or "cpu".
-        threads: Of torch.
+        machine: Device, processor, threads and versions.
         rounds: How often each was timed, in turn.
         work: Of one step of one chain, counted in the traced program.
         peak: What the device reached right then.
@@ -72,9 +76,8 @@ class Comparison(Printed):
     event_shape: tuple[int, ...]
     n_chains: int
     n_steps: int
-    device: str
     dtype: str
-    threads: int
+    machine: dict[str, Any]
     rounds: int
     work: StepWork
     peak: MachinePeak
@@ -129,7 +132,12 @@ class Comparison(Printed):
                     f"{entry.name} draws from another law than eager: p = {law.p_value:.1e}, by the {law.worst[1]} of "
                     f"coordinate {law.worst[0]}"
                 )
-            if agreement is not None and self.speedup(entry.name) < min_speedup:
+            if entry.not_finite:
+                found.append(
+                    f"{entry.name} leaves {entry.not_finite:,} of {self.n_chains:,} chains where they are not finite"
+                )
+            compiled = agreement is not None and entry.backend != "eager"
+            if compiled and not self.speedup(entry.name) >= min_speedup:
                 found.append(
                     f"{entry.name} is {self.speedup(entry.name):.3g} times as fast as eager, expected at least "
                     f"{min_speedup:g}"
@@ -204,10 +212,9 @@ class Comparison(Printed):
 
     def _title(self) -> str:
         shape = "×".join(map(str, self.event_shape)) or "scalar"
-        threads = f", {self.threads} threads" if self.device == "cpu" else ""
         return (
             f"{self.energy} ({shape}), {self.transition}: {self.n_chains:,} chains × {self.n_steps:,} steps, "
-            f"{self.dtype}, {self.device}{threads}"
+            f"{self.dtype}, {where(self.machine)}"
         )
 
     def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
@@ -234,7 +241,7 @@ class Comparison(Printed):
         found = self.figures(entry.name)
         times = (1e6 * f(entry.seconds) / self.n_steps for f in (statistics.median, min, max))
         return [
-            entry.name,
+            entry.name if entry.name == entry.backend else f"{entry.name}: {entry.backend}",
             f"{entry.cold_build_seconds:.2f}, {entry.build_seconds:.2f}",
             *(_short(time) for time in times),
             _short(self.speedup(entry.name)),

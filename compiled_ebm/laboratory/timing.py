@@ -77,7 +77,7 @@ def timed_side_by_side(
         rounds: How often each is timed, >= 1.
         progress: Is told what happens next.
         timed: Runs a contender once and gives the seconds that it took.
-        built: Build seconds by name, of those that are built already.
+        built: Build seconds by name, of those that are built already and have run.
 
     Raises:
         FloatingPointError: A contender's last positions are not finite.
@@ -90,9 +90,10 @@ def timed_side_by_side(
         raise ValueError(f"rounds: expected at least 1, got {rounds}")
     builds, seconds = dict(built or {}), {name: list[float]() for name in names}
     for contender in contenders:
-        if contender.name not in builds:
-            progress(f"{contender.name} builds")
-            builds[contender.name] = contender.build()
+        if contender.name in builds:
+            continue
+        progress(f"{contender.name} builds")
+        builds[contender.name] = contender.build()
         if not bool(contender.run().isfinite().all()):
             raise FloatingPointError(f"{contender.name}: positions are not finite")
     for index in range(rounds):

@@ -21,16 +21,18 @@ from compiled_ebm.arguments import checked_int, checked_shape, resolve_device
 from compiled_ebm.builder import build_sampler
 from compiled_ebm.draws.plot import check_plot
 from compiled_ebm.draws.save import atomic_path
+from compiled_ebm.laboratory.machine import environment
 from compiled_ebm.laboratory.peaks import peak_bytes
-from compiled_ebm.laboratory.printed import Printed, as_json
+from compiled_ebm.laboratory.printed import Printed, as_json, where
 from compiled_ebm.laboratory.shapes import event_shape_of
 from compiled_ebm.sampler import Sampler
+from compiled_ebm.state import ChainState
 from compiled_ebm.target import Energy
 from compiled_ebm.transitions.base import Transition
 
 __all__ = ["Point", "Tuning", "tune"]
 
-CHAINS = (16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
+CHAINS = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 STEPS = (1, 10, 100, 1000)
 DTYPES = (torch.float32, torch.float64)
 _KNEE = 0.9
@@ -68,7 +70,8 @@ class Tuning(Printed):
     """The result of :func:`compiled_ebm.tune`; printed, it is the curves and a suggestion.
 
     Args:
-        energy, transition, event_shape, backend, device, threads: What was run, and where.
+        energy, transition, event_shape, backend: What was run.
+        machine: Device, processor, threads and versions.
         points: All that was measured, by dtype, steps and chains.
         left_out: Settings that were not, and why.
     """
@@ -77,8 +80,7 @@ class Tuning(Printed):
     transition: str
     event_shape: tuple[int, ...]
     backend: str
-    device: str
-    threads: int
+    machine: dict[str, Any]
     points: tuple[Point, ...]
     left_out: tuple[str, ...]
 
@@ -188,8 +190,7 @@ class Tuning(Printed):
 
     def _title(self) -> str:
         shape = "×".join(map(str, self.event_shape)) or "scalar"
-        threads = f", {self.threads} threads" if self.device == "cpu" else ""
-        return f"{self.energy} ({shape}), {self.transition}, {self.backend}, {self.device}{threads}"
+        return f"{self.energy} ({shape}), {self.transition}, {self.backend}, {where(self.machine)}"
 
     def _settings(self) -> tuple[list[str], list[int]]:
         dtypes = list(dict.fromkeys(point.dtype for point in self.points))
@@ -252,7 +253,6 @@ def tune(
         name = str(dtype).removeprefix("torch.")
         progress(f"{name} builds")
         sampler = build_sampler(energy, transition, shape, backend=backend, device=where, dtype=dtype)
-        sampler.build(max(chains))
         runs, refused = _able(sampler, name, chains, steps, share, progress)
         left_out += refused
         times: dict[tuple[int, int], list[float]] = {setting: [] for setting in runs}
@@ -269,8 +269,7 @@ def tune(
         transition=str(transition),
         event_shape=shape,
         backend=sampler.backend,
-        device=torch.cuda.get_device_name(sampler.device) if sampler.device.type == "cuda" else "cpu",
-        threads=torch.get_num_threads(),
+        machine=environment(sampler.device),
         points=tuple(points),
         left_out=tuple(left_out),
     )
@@ -292,6 +291,7 @@ def _able(
 ) -> tuple[dict[tuple[int, int], Callable[[], object]], list[str]]:
     """Runs that fit in memory and in ``share`` seconds, done once; and from where on they do not."""
     able, refused = dict[tuple[int, int], Callable[[], object]](), list[str]()
+    states = dict[int, ChainState]()
     for k in steps:
         rate = 0.0  # chain-steps a second of the largest that was done
         for n in chains:
@@ -301,7 +301,9 @@ def _able(
                 break
             progress(setting)
             try:
-                run = _run_of(sampler, n, k)
+                if n not in states:
+                    states[n] = sampler.init(n_chains=n, seed=0)
+                run = _run_of(sampler, states[n], k)
                 able[n, k], rate = run, n * k / _timed(run)
             except (MemoryError, torch.OutOfMemoryError) as error:
                 refused.append(f"{setting} or more: {error}")
@@ -309,9 +311,7 @@ def _able(
     return able, refused
 
 
-def _run_of(sampler: Sampler, n_chains: int, n_steps: int) -> Callable[[], object]:
-    state = sampler.init(n_chains=n_chains, seed=0)
-
+def _run_of(sampler: Sampler, state: ChainState, n_steps: int) -> Callable[[], object]:
     def run() -> None:
         sampler.run(state, n_steps)
         if sampler.device.type == "cuda":
