@@ -20,6 +20,7 @@ from benchmarks import plots
 from benchmarks.plots import NARROW, WIDE, Report, Size, seconds_text
 from benchmarks.scaling import curves, exponent
 from benchmarks.table import move_of, three_digits
+from compiled_ebm.draws.save import atomic_path
 
 _DARK = {
     **plots.COLOURS,
@@ -366,7 +367,8 @@ def read(path: Path) -> Report:
 def write_page(path: Path) -> Path:
     """The page of the report at `path`, beside it."""
     to = path.with_suffix(".html")
-    to.write_text(page(read(path)))
+    with atomic_path(to) as unfinished:
+        unfinished.write_text(page(read(path)))
     return to
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
+
+from compiled_ebm.json_files import as_json
 
 RESULTS = Path(__file__).parent / "results"
 _NO_NAME = re.compile(r"\((?:R|TM)\)|\b(?:CPU|Processor|\d+-Core)\b|@.*?(?=\(|$)", flags=re.IGNORECASE)
@@ -19,9 +20,4 @@ def machine(cpu: str, threads: int) -> str:
 
 def write(path: Path, report: dict[str, Any]) -> None:
     """The report as it stands; whole or not at all."""
-    unfinished = path.with_suffix(".part")
-    try:
-        unfinished.write_text(json.dumps(report, indent=1) + "\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    as_json(report, path)

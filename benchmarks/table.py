@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.report import RESULTS
 from benchmarks.timing import ratios
+from compiled_ebm.draws.save import atomic_path
 
 README = Path(__file__).parent.parent / "README.md"
 _BEGIN, _END = "<!-- {}:begin -->", "<!-- {}:end -->"
@@ -132,10 +133,24 @@ def updated(text: str) -> str:
     return _between(text, "effective", markdown_effective(*newest_effective()))
 
 
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(text)
+
+
+def newest_on(device: str) -> tuple[str, dict[str, Any]]:
+    """That of one device.
+
+    Raises:
+        StopIteration: There is none.
+    """
+    return next((name, report) for name, report in newest() if report["device"] == device)
+
+
 def main() -> None:
-    README.write_text(updated(README.read_text()))
+    _write(README, updated(README.read_text()))
     for name, report in newest():
-        (RESULTS / picture_name(report)).write_text(picture(name, report))
+        _write(RESULTS / picture_name(report), picture(name, report))
 
 
 if __name__ == "__main__":

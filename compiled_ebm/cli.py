@@ -185,11 +185,12 @@ def sample(
     if result.stats.interrupted:
         say("yellow", "interrupted", f"after {result.stats.n_steps:,} of {steps:,} steps")
     files: list[str] = []
+    metadata = run_metadata(sampler, result, energy, thin)
     try:
         if not no_save:
             arrays = kept_arrays(result)
             with writing(out):
-                save.save_draws(out, arrays, run_metadata(sampler, result, energy, thin))
+                save.save_draws(out, arrays, metadata)
             files.append(f"{out} ({megabytes(out)}: {', '.join(arrays)})")
         if plot_to is not None:
             with writing(plot_to):
@@ -198,9 +199,7 @@ def sample(
         if not quiet and json_to != "-":
             print_report(sampler, result, trace_seconds, files)
         if json_to is not None:
-            write_json(
-                json_to, figures_of(sampler, result, trace_seconds, files) | run_metadata(sampler, result, energy, thin)
-            )
+            write_json(json_to, figures_of(sampler, result, trace_seconds, metadata, thin))
     if result.stats.interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.stats.n_failed == result.stats.n_chains:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -19,8 +18,9 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from compiled_ebm import sourcelines
-from compiled_ebm.draws.save import atomic_path, check_directory
+from compiled_ebm.draws.save import check_directory
 from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning
+from compiled_ebm.json_files import as_json
 
 __all__ = ["INTERRUPTED", "OneLineErrors", "check_json", "fail", "in_option", "say", "write_json", "writing"]
 
@@ -121,12 +121,11 @@ def check_json(json_to: str | None) -> None:
 
 def write_json(json_to: str, report: Mapping[str, Any]) -> None:
     """A report into the file that ``--json`` names, or on stdout."""
-    text = json.dumps(report, indent=1)
     if json_to == "-":
-        print(text)
+        print(as_json(report, None))
         return
-    with writing(Path(json_to)), atomic_path(Path(json_to)) as unfinished:
-        unfinished.write_text(text + "\n")
+    with writing(Path(json_to)):
+        as_json(report, json_to)
 
 
 @contextmanager

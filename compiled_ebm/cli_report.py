@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,22 @@ def run_metadata(sampler: Sampler, result: RunResult, energy: str, thin: int | N
     return {name: str(fact) for name, fact in facts.items()}
 
 
-def figures_of(sampler: Sampler, result: RunResult, trace_seconds: float, files: list[str]) -> dict[str, Any]:
-    """The report's figures: seconds, speed, failures, each dimension's moments and quantiles, and the files."""
+def figures_of(
+    sampler: Sampler, result: RunResult, trace_seconds: float, metadata: Mapping[str, str], thin: int | None
+) -> dict[str, Any]:
+    """The report as JSON: what was run, seconds, speed, failures, each dimension's moments and quantiles."""
     stats = result.stats
     assert result.state.energy is not None
     summary = summarise(_kept(result), result.state.energy, result.state.failed_at)
+    told = ("energy", "transition", "dtype", "device", "backend", "compiled_ebm", "torch", "python", "created")
     return {
+        **{name: metadata[name] for name in told},
+        "event_shape": list(sampler.event_shape),
+        "n_chains": stats.n_chains,
+        "n_steps": stats.n_steps,
+        "thin": thin,
+        "seed": result.state.seed,
+        "interrupted": stats.interrupted,
         "build_seconds": trace_seconds + stats.build_seconds,
         "run_seconds": stats.run_seconds,
         "chain_steps_per_second": stats.chain_steps_per_second,
@@ -75,7 +86,6 @@ def figures_of(sampler: Sampler, result: RunResult, trace_seconds: float, files:
         "passed_over": dict(sampler.passed_over),
         "mean_energy": summary.mean_energy,
         "dimensions": [dimension._asdict() for dimension in summary.dimensions],
-        "files": files,
     }
 
 

@@ -63,7 +63,11 @@ def test_sample_and_explain_as_json(tmp_path: Path) -> None:
     found = run("sample", *EAGER, "--backend", "eager", "--no-save", "--json", "-")
     assert found.exit_code == 0, found.output
     report = json.loads(found.stdout)
-    assert report["chains"] == "40" and report["n_failed"] == 0 and len(report["dimensions"]) == 2
+    assert (
+        (report["n_chains"], report["n_steps"]) == (40, 6)
+        and report["n_failed"] == 0
+        and len(report["dimensions"]) == 2
+    )
     found = run("explain", "--energy", "harmonic", "--backend", "eager", "--json", str(tmp_path / "e.json"))
     assert found.exit_code == 0 and "backend        eager" in found.stdout
     facts = json.loads((tmp_path / "e.json").read_text())

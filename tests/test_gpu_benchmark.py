@@ -128,7 +128,7 @@ def test_what_was_measured_is_written_though_something_fails_later(tmp_path: Pat
     running.run([Figure(WORK, ("plain",)), Figure(replace(WORK, name="other"), ("plain",)), Figure(WORK, ("plain",))])
     report = written(tmp_path)
     assert len(report["rows"]) == 2 and "device lost" in report["errors"][0]
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_a_launch_that_fails_keeps_the_row(tmp_path: Path, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,13 @@ from compiled_ebm.laboratory.law import compare_laws  # noqa: E402
 
 N, STEPS = 400, 20
 QUICK = ("reductions", "movements")
+NOT_TRANSLATED = set(
+    "_cdist_forward.default _linalg_det.default _linalg_slogdet.default _linalg_solve_ex.default "
+    "_pdist_forward.default _trilinear.default avg_pool2d.default cholesky_solve.default cummax.default cummin.default "
+    "diagonal_scatter.default kthvalue.default linalg_cholesky_ex.default linalg_inv_ex.default "
+    "linalg_lu_factor_ex.default max_pool2d_with_indices.default median.dim native_batch_norm.default "
+    "scatter_reduce.two searchsorted.Tensor special_erfcx.default unfold.default upsample_bilinear2d.default".split()
+)
 
 
 def steps(case: Case, move: ce.Transition, seed: int, dtype: torch.dtype = torch.float32, n: int = N) -> JaxSteps:
@@ -111,7 +119,8 @@ def test_operation(operation: Operation) -> None:
     try:
         function = chain_function(graph)
     except ce.UnsupportedEnergyError as error:
-        assert "jax: no form of aten." in str(error)
-        pytest.skip(str(error))
+        refused = re.search(r"jax: no form of aten\.(\S+) at .*operation_cases", str(error))
+        assert refused is not None and refused[1] in NOT_TRANSLATED
+        return
     got = torch.from_numpy(np.array(function(array_of(x))[0]))
     torch.testing.assert_close(got, operation.function(x), rtol=1e-4, atol=1e-5)

@@ -96,7 +96,7 @@ def complete() -> dict[str, Any]:
 
 
 def newest() -> dict[str, Any]:
-    return page.read(table.RESULTS / table.newest()[0][0])
+    return page.read(table.RESULTS / table.newest_on("cpu")[0])
 
 
 REPORTS = {"complete": complete, "newest": newest}

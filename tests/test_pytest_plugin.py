@@ -51,7 +51,7 @@ OPTIONS = dict(n_chains=200, n_steps=20, event_shape=3, backend="fused", rounds=
 
 ROOT = Path(__file__).parent.parent
 INSTALLED = any(found.name == "compiled_ebm" for found in entry_points(group="pytest11"))
-PLUGIN = () if INSTALLED else ("-p", "compiled_ebm.pytest_plugin")
+PLUGIN = () if INSTALLED else ("-p", "compiled_ebm_pytest")
 """A bare checkout has no entry point."""
 
 
@@ -137,6 +137,12 @@ def test_nothing_is_timed_where_that_is_asked_for(sampler_benchmark):
     assert result.state.step == 20
 """
     run(pytester, body, "--benchmark-disable").assert_outcomes(passed=8)
+
+
+def test_suites_that_do_not_ask_for_it_do_not_wait_for_torch(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import sys\n\ndef test_quick():\n    assert 'torch' not in sys.modules")
+    found = pytester.runpytest_subprocess(*PLUGIN, "-p", "no:cacheprovider", "-W", "error")
+    found.assert_outcomes(passed=1)
 
 
 def test_without_pytest_benchmark_it_says_what_to_install(pytester: pytest.Pytester) -> None:

@@ -14,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from compiled_ebm.arguments import checked_int
+from compiled_ebm.json_files import as_json
 from compiled_ebm.laboratory.builds import build_times
 from compiled_ebm.laboratory.contenders import Competitor, SamplerSteps, checked_problem, contender
 from compiled_ebm.laboratory.machine import environment
 from compiled_ebm.laboratory.peaks import peak_bytes
-from compiled_ebm.laboratory.printed import Printed, as_json, where
+from compiled_ebm.laboratory.printed import Printed, where
 from compiled_ebm.laboratory.timing import timed_side_by_side
 from compiled_ebm.laboratory.work import gradients_of
 from compiled_ebm.target import Energy

@@ -14,10 +14,11 @@ from rich.text import Text
 
 from compiled_ebm.draws.plot import check_plot
 from compiled_ebm.draws.save import atomic_path
+from compiled_ebm.json_files import as_json
 from compiled_ebm.laboratory.agreement import Agreement
 from compiled_ebm.laboratory.law import LawComparison
 from compiled_ebm.laboratory.peaks import MachinePeak
-from compiled_ebm.laboratory.printed import Printed, as_json, where
+from compiled_ebm.laboratory.printed import Printed, where
 from compiled_ebm.laboratory.timing import Timing
 from compiled_ebm.laboratory.work import StepWork
 

@@ -21,9 +21,10 @@ from compiled_ebm.arguments import checked_int, checked_shape, resolve_device
 from compiled_ebm.builder import build_sampler
 from compiled_ebm.draws.plot import check_plot
 from compiled_ebm.draws.save import atomic_path
+from compiled_ebm.json_files import as_json
 from compiled_ebm.laboratory.machine import environment
 from compiled_ebm.laboratory.peaks import peak_bytes
-from compiled_ebm.laboratory.printed import Printed, as_json, where
+from compiled_ebm.laboratory.printed import Printed, where
 from compiled_ebm.laboratory.shapes import event_shape_of
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.state import ChainState
@@ -134,7 +135,8 @@ class Tuning(Printed):
                 if not curve:
                     continue
                 chains = [point.n_chains for point in curve]
-                line = panel.plot(chains, [p.chain_steps_per_second for p in curve], "o-", ms=3, label=f"{n_steps:,}")
+                rates = [point.chain_steps_per_second for point in curve]
+                line = panel.plot(chains, rates, "o-", ms=3, label=f"{n_steps:,}", gid=f"{dtype}, {n_steps} steps")
                 knee = self.knee(dtype, n_steps)
                 panel.plot(knee.n_chains, knee.chain_steps_per_second, "s", ms=8, mfc="none", color=line[0].get_color())
             memory = [(p.n_chains, p.peak_bytes / 1e6) for p in self.curve(dtype, steps[-1]) if p.peak_bytes]

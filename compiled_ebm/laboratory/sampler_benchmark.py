@@ -1,4 +1,4 @@
-"""A fixture for the suites of others: ``sampler_benchmark`` times a sampler under pytest-benchmark, and checks it."""
+"""What the pytest fixture ``sampler_benchmark`` does: it times a sampler under pytest-benchmark, and checks it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compiled_ebm.state import RunResult
 from compiled_ebm.target import Energy
 from compiled_ebm.transitions.base import Transition
 
-__all__ = ["SamplerBenchmark", "sampler_benchmark"]
+__all__ = ["SamplerBenchmark"]
 
 REFERENCE = "eager"
 _STEPS, _CHAINS = 5, 64
@@ -154,11 +154,3 @@ def _floors(given: object) -> dict[str, float]:
         if isinstance(floor, bool) or not isinstance(floor, (int, float)) or not floor > 0:
             raise ValueError(f"min_speedup_vs: expected a number above 0 for {name!r}, got {floor!r}")
     return dict(wanted)
-
-
-@pytest.fixture
-def sampler_benchmark(request: pytest.FixtureRequest) -> SamplerBenchmark:
-    """Times a sampler under pytest-benchmark, and checks its first steps: see ``SamplerBenchmark.__call__``."""
-    if not request.config.pluginmanager.hasplugin("benchmark"):
-        pytest.fail("sampler_benchmark needs pytest-benchmark: pip install pytest-benchmark", pytrace=False)
-    return SamplerBenchmark(request.getfixturevalue("benchmark"))
