@@ -121,7 +121,7 @@ def take(report: dict[str, Any], name: str, found: dict[str, Any]) -> None:
     for key in ("left_out", "errors"):
         before = [line for line in report[key] if not line.startswith(f"{name}: ")]
         report[key] = before + [f"{name}: {line}" for line in found.pop(key)]
-    report |= found
+    report |= {key: rows for key, rows in found.items() if rows or key not in report}  # a process may have failed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
