@@ -86,13 +86,14 @@ def compare(
             rounds=rounds,
             device=model.device,
             dtype=kind,
+            min_speedup=min_speedup,
             progress=progress,
         )
     _tell(report, report.to_json, json_to)
     if plot_to is not None:
         with writing(plot_to):
             report.plot(plot_to)
-    problems = report.problems(min_speedup)
+    problems = report.problems()
     for problem in problems:
         say("bold red", "problem", problem)
     if problems:

@@ -42,7 +42,7 @@ def say(style: str, label: str, message: object) -> None:
 def fail(message: object) -> NoReturn:
     """Say what is wrong, in the option's name where the library gave the argument's, and leave with code 2."""
     text = re.sub(
-        r"^(n_chains|n_steps|step_size|noise_scale|thin|seed|device|dtype|dtypes|backend|event_shape|rounds|seconds)\b",
+        r"^(n_chains|n_steps|step_size|noise_scale|thin|seed|device|dtype|dtypes|backend|event_shape|rounds|seconds|min_speedup)\b",
         lambda found: "--" + _OPTIONS.get(found[1], found[1]).replace("_", "-"),
         str(message),
     )

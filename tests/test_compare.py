@@ -98,7 +98,7 @@ def test_a_planted_sleep_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     [problem] = slow.problems()
     assert problem.startswith("fused is 0.") and "times as fast as eager" in problem
     assert "PROBLEM: fused is" in str(slow)
-    assert right.problems(min_speedup=1e6) != []
+    assert compared(min_speedup=1e6).problems() != []
 
 
 @needs_compiler
@@ -190,6 +190,8 @@ def test_bad_arguments_are_named() -> None:
         ({"n_chains": 3}, ValueError, "n_chains: expected an integer from 8"),
         ({"n_steps": 0}, ValueError, "n_steps"),
         ({"rounds": 0}, ValueError, "rounds"),
+        ({"min_speedup": float("nan")}, ValueError, "min_speedup: expected a finite number above 0"),
+        ({"seed": -1}, ValueError, "seed"),
         ({"dtype": torch.float16}, ValueError, "dtype: expected torch.float32 or torch.float64"),
         ({"x0": torch.zeros(7, 2)}, ValueError, "x0: expected 100 rows"),
         ({"event_shape": None}, ValueError, "event_shape: expected the shape of one position"),

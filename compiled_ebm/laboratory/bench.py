@@ -71,7 +71,10 @@ class Bench(Printed):
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Everything, as JSON; also into a file, whole or not at all."""
-        return as_json(asdict(self), path)
+        report = asdict(self)
+        for row in report["rows"]:
+            row["median"] = statistics.median(row["seconds"])
+        return as_json(report, path)
 
     def __rich_console__(self, console: Console, options: Any) -> Any:
         """As rich prints it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
 from compiled_ebm.laboratory.agreement import agreements
 from compiled_ebm.laboratory.builds import BuildTimes, build_times
 from compiled_ebm.laboratory.contenders import (
+    NAMES,
     OUR_BACKENDS,
     PEERS,
     Competitor,
@@ -35,6 +37,7 @@ __all__ = ["compare"]
 REFERENCE = "eager"
 _BACKENDS = ("fused", "inductor")
 _AGAINST = ("plain", "torch.compile", "torchebm", "jax")
+_SEEDS = len(NAMES) + 1
 _AGREEMENT_STEPS, _AGREEMENT_CHAINS = 20, 2048
 _LAW_CHAINS = 20_000
 """Draws that laws are compared by, at most: the tests take longer than the steps beyond."""
@@ -53,6 +56,8 @@ def compare(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
     x0: Tensor | None = None,
+    seed: int = 0,
+    min_speedup: float = 1.0,
     progress: Callable[[str], None] = lambda message: None,
 ) -> Comparison:
     r"""Compare backends with each other and with peers: whether they agree, whether they sample one law, how fast.
@@ -74,6 +79,8 @@ def compare(
         device: By default where the energy's tensors are.
         dtype: float32 or float64.
         x0: ``[n_chains, *event]``, where chains start; by default draws from N(0, I).
+        seed: Of starts and noise; each contender has its own.
+        min_speedup: Times eager's speed that each backend of ours has to reach, > 0; less is a problem.
         progress: Is told what happens next.
 
     Returns:
@@ -95,12 +102,15 @@ def compare(
     problem = checked_problem(energy, transition, n_chains, n_steps, event_shape, device, dtype, x0)
     names = _names(backends, against)
     rounds = checked_int("rounds", rounds, 1, 1 << 20)
+    if isinstance(min_speedup, bool) or not isinstance(min_speedup, (int, float)) or not 0 < min_speedup < math.inf:
+        raise ValueError(f"min_speedup: expected a finite number above 0, got {min_speedup!r}")
+    base = checked_int("seed", seed, 0, 1 << 24) * _SEEDS
     progress("the machine's peak")
     peak = machine_peak(problem.device, dtype)
-    built = _Built(problem, names, progress)
+    built = _Built(problem, names, base, progress)
     reference = built.sampler(REFERENCE)
     progress("steps are compared")
-    begin = reference.init(problem.start(0)[: problem.whole_ladders(_AGREEMENT_CHAINS)], seed=0)
+    begin = reference.init(problem.start(base)[: problem.whole_ladders(_AGREEMENT_CHAINS)], seed=base)
     samplers = {name: one.sampler for name, one in built.found.items() if isinstance(one, SamplerSteps)}
     agreed = {a.backend: a for a in agreements(samplers, begin, min(n_steps, _AGREEMENT_STEPS), REFERENCE)}
     laws = built.laws()
@@ -132,6 +142,7 @@ def compare(
         dtype=str(dtype).removeprefix("torch."),
         machine=environment(problem.device),
         rounds=rounds,
+        min_speedup=min_speedup,
         work=step_work(program),
         peak=peak,
         timer_seconds=timer_overhead(),
@@ -143,7 +154,7 @@ def compare(
 class _Built:
     """The contenders that can be built and run once, and what that showed; those that cannot, and why."""
 
-    def __init__(self, problem: Problem, names: Sequence[str], progress: Callable[[str], None]) -> None:
+    def __init__(self, problem: Problem, names: Sequence[str], base: int, progress: Callable[[str], None]) -> None:
         self.found = dict[str, Competitor]()
         self.builds = dict[str, BuildTimes]()
         self.memory = dict[str, int | None]()
@@ -151,7 +162,7 @@ class _Built:
         self.left_out = dict[str, str]()
         self._draws = dict[str, Tensor]()
         self._problem, self._progress = problem, progress
-        for seed, name in enumerate(names, start=1):
+        for seed, name in enumerate(names, start=base + 1):
             try:
                 self._try(name, seed)
             except Exception as error:
@@ -171,7 +182,7 @@ class _Built:
         # on a GPU JAX's memory is its own, of which torch knows nothing
         self.memory[name] = memory if name != "jax" or self._problem.device.type == "cpu" else None
         self.not_finite[name] = int((~finite).sum())
-        self._draws[name] = drawn[0][:_LAW_CHAINS].cpu()
+        self._draws[name] = self._problem.independent(drawn[0])[:_LAW_CHAINS].cpu()
 
     def sampler(self, name: str) -> Sampler:
         one = self.found[name]

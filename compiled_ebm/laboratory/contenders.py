@@ -26,7 +26,17 @@ from compiled_ebm.target import Energy
 from compiled_ebm.transitions.base import Transition
 from compiled_ebm.transitions.replica_exchange import ReplicaExchange
 
-__all__ = ["NAMES", "OUR_BACKENDS", "PEERS", "Competitor", "Problem", "SamplerSteps", "checked_problem", "contender"]
+__all__ = [
+    "NAMES",
+    "OUR_BACKENDS",
+    "PEERS",
+    "Competitor",
+    "Problem",
+    "SamplerSteps",
+    "checked_problem",
+    "contender",
+    "rungs_of",
+]
 
 OUR_BACKENDS = (*BACKENDS, "auto")
 PEERS = ("plain", "torch.compile", "torchebm", "jax")
@@ -69,8 +79,12 @@ class Problem:
 
     def whole_ladders(self, most: int) -> int:
         """Chains, at most so many or one ladder, that replica exchange takes; as many without it."""
-        rungs = len(self.transition.temperatures) if isinstance(self.transition, ReplicaExchange) else 1
+        rungs = rungs_of(self.transition)
         return max(rungs, min(self.n_chains, most) // rungs * rungs)
+
+    def independent(self, x: Tensor) -> Tensor:
+        """Of ``[n_chains, *event]`` the first chain of each ladder; all of them without replica exchange."""
+        return x[:: rungs_of(self.transition)]
 
     def start(self, seed: int) -> Tensor:
         """Where the chains start."""
@@ -78,6 +92,11 @@ class Problem:
             return self.x0.to(self.device, self.dtype)
         generator = torch.Generator().manual_seed(seed)
         return torch.randn((self.n_chains, *self.event_shape), generator=generator).to(self.device, self.dtype)
+
+
+def rungs_of(transition: Transition) -> int:
+    """Chains that swap with each other; 1 without replica exchange."""
+    return len(transition.temperatures) if isinstance(transition, ReplicaExchange) else 1
 
 
 def checked_problem(
@@ -104,7 +123,10 @@ def checked_problem(
         raise TypeError(f"transition: expected a transition such as ce.Langevin(step_size=0.01), got {transition!r}")
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype: expected torch.float32 or torch.float64, which all contenders have, got {dtype}")
-    n_chains = checked_int("n_chains", n_chains, _LEAST_CHAINS, 1 << 40)
+    rungs = rungs_of(transition)
+    n_chains = checked_int("n_chains", n_chains, _LEAST_CHAINS * rungs, 1 << 40)
+    if n_chains % rungs:
+        raise ValueError(f"n_chains: expected a multiple of {rungs}, the temperatures of a ladder, got {n_chains}")
     n_steps = checked_int("n_steps", n_steps, 1, 1 << 32)
     where = resolve_device(device, captures.find_slots(energy))
     if event_shape is not None:

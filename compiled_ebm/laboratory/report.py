@@ -6,6 +6,7 @@ import os
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +27,8 @@ __all__ = ["Comparison", "Entry"]
 
 _SURE = 1e-6
 """A p-value below this is no accident, however many comparisons were made."""
+_TITLE = 95
+"""Letters of a picture's title in a line."""
 _DRIFTING = 1.5
 """Times, between the last round and the first, from which a machine was not itself."""
 
@@ -65,6 +68,7 @@ class Comparison(Printed):
         energy, transition, event_shape, n_chains, n_steps, dtype: What was run.
         machine: Device, processor, threads and versions.
         rounds: How often each was timed, in turn.
+        min_speedup: Times eager's speed that each backend of ours has to reach.
         work: Of one step of one chain, counted in the traced program.
         peak: What the device reached right then.
         timer_seconds: That timing adds to a run.
@@ -80,6 +84,7 @@ class Comparison(Printed):
     dtype: str
     machine: dict[str, Any]
     rounds: int
+    min_speedup: float
     work: StepWork
     peak: MachinePeak
     timer_seconds: float
@@ -120,9 +125,9 @@ class Comparison(Printed):
             "bytes_fraction": rate * self.work.bytes / self.peak.bytes,
         }
 
-    def problems(self, min_speedup: float = 1.0) -> list[str]:
-        """What is wrong, in words: steps that differ by more than rounding, draws of another law, a compiled backend
-        of ours that is less than ``min_speedup`` times as fast as eager."""
+    def problems(self) -> list[str]:
+        """What is wrong, in words: steps that differ by more than rounding, draws of another law or that are not
+        finite, a compiled backend of ours that is less than ``min_speedup`` times as fast as eager."""
         found = []
         for entry in self.entries:
             agreement, law = entry.agreement, entry.law
@@ -138,10 +143,10 @@ class Comparison(Printed):
                     f"{entry.name} leaves {entry.not_finite:,} of {self.n_chains:,} chains where they are not finite"
                 )
             compiled = agreement is not None and entry.backend != "eager"
-            if compiled and not self.speedup(entry.name) >= min_speedup:
+            if compiled and not self.speedup(entry.name) >= self.min_speedup:
                 found.append(
                     f"{entry.name} is {self.speedup(entry.name):.3g} times as fast as eager, expected at least "
-                    f"{min_speedup:g}"
+                    f"{self.min_speedup:g}"
                 )
         return found
 
@@ -195,7 +200,7 @@ class Comparison(Printed):
         drifts.set_ylabel("median distance from eager, ulp")
         if drifts.lines:
             drifts.legend(frameon=False)
-        figure.suptitle(self._title())
+        figure.suptitle(fill(self._title(), _TITLE), fontsize=10)
         with atomic_path(Path(path)) as unfinished:
             figure.savefig(unfinished, format=Path(path).suffix[1:], dpi=150)
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from compiled_ebm.arguments import checked_int
+from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
 from compiled_ebm.laboratory.agreement import agreements
 from compiled_ebm.laboratory.contenders import NAMES, OUR_BACKENDS, Problem, SamplerSteps, checked_problem, contender
-from compiled_ebm.laboratory.timing import timed_side_by_side
+from compiled_ebm.laboratory.timing import Contender, timed_side_by_side
 from compiled_ebm.laboratory.work import gradients_of
 from compiled_ebm.state import RunResult
 from compiled_ebm.target import Energy
@@ -78,6 +79,7 @@ class SamplerBenchmark:
             raise ValueError(f"backend: expected one of {', '.join(OUR_BACKENDS)}, got {backend!r}")
         floors = _floors(min_speedup_vs)
         rounds = checked_int("rounds", rounds, 1, 1 << 20)
+        others = {name: _other(name, problem, seed + 1) for name in floors}
         timed = contender(backend, problem, seed)
         assert isinstance(timed, SamplerSteps)
         build_seconds = timed.build()
@@ -104,7 +106,7 @@ class SamplerBenchmark:
                 "chain_steps_per_second": rate,
                 "gradients_per_second": rate * gradients_of(transition, problem.event_shape),
             }
-            self._check_speed(problem, timed, floors, rounds, seed)
+            self._check_speed(timed, others, floors, rounds)
         return result
 
     def _agree(self, problem: Problem, timed: SamplerSteps, seed: int) -> float:
@@ -117,10 +119,10 @@ class SamplerBenchmark:
         return found.drift[-1]
 
     def _check_speed(
-        self, problem: Problem, timed: SamplerSteps, floors: Mapping[str, float], rounds: int, seed: int
+        self, timed: SamplerSteps, others: Mapping[str, Contender], floors: Mapping[str, float], rounds: int
     ) -> None:
         for name, floor in floors.items():
-            other, ours = timed_side_by_side([contender(name, problem, seed + 1), _As("timed", timed)], rounds)
+            other, ours = timed_side_by_side([others[name], _As("timed", timed)], rounds)
             speedup = other.median / ours.median
             self._benchmark.extra_info[f"speedup_vs_{name}"] = speedup
             if speedup < floor:
@@ -142,6 +144,13 @@ class _As:
 
     def run(self) -> Tensor:
         return self._timed.run()
+
+
+def _other(name: str, problem: Problem, seed: int) -> Contender:
+    try:
+        return contender(name, problem, seed)
+    except (BackendUnavailableError, UnsupportedEnergyError) as error:
+        raise type(error)(f"min_speedup_vs: {name}: {error}") from error
 
 
 def _floors(given: object) -> dict[str, float]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from compiled_ebm.builder import build_sampler
 from compiled_ebm.draws.plot import check_plot
 from compiled_ebm.draws.save import atomic_path
 from compiled_ebm.json_files import as_json
+from compiled_ebm.laboratory.contenders import rungs_of
 from compiled_ebm.laboratory.machine import environment
 from compiled_ebm.laboratory.peaks import peak_bytes
 from compiled_ebm.laboratory.printed import Printed, where
@@ -127,27 +129,27 @@ class Tuning(Printed):
         from matplotlib.figure import Figure
 
         dtypes, steps = self._settings()
-        figure = Figure(figsize=(5.5 * len(dtypes), 4.2), layout="constrained")
-        panels = figure.subplots(1, len(dtypes), squeeze=False, sharey=True)[0]
-        for dtype, panel in zip(dtypes, panels, strict=True):
+        figure = Figure(figsize=(5 * len(dtypes), 6), layout="constrained")
+        grid = figure.subplots(2, len(dtypes), squeeze=False, sharex=True, sharey="row", height_ratios=(2, 1))
+        for dtype, panel, below in zip(dtypes, *grid, strict=True):
             for n_steps in steps:
                 curve = self.curve(dtype, n_steps)
                 if not curve:
                     continue
                 chains = [point.n_chains for point in curve]
                 rates = [point.chain_steps_per_second for point in curve]
-                line = panel.plot(chains, rates, "o-", ms=3, label=f"{n_steps:,}", gid=f"{dtype}, {n_steps} steps")
+                [line] = panel.plot(chains, rates, "o-", ms=3, label=f"{n_steps:,}", gid=f"{dtype}, {n_steps} steps")
                 knee = self.knee(dtype, n_steps)
-                panel.plot(knee.n_chains, knee.chain_steps_per_second, "s", ms=8, mfc="none", color=line[0].get_color())
-            memory = [(p.n_chains, p.peak_bytes / 1e6) for p in self.curve(dtype, steps[-1]) if p.peak_bytes]
-            if memory:
-                beside = panel.twinx()
-                beside.plot(*zip(*memory, strict=True), ":", color="#777777")
-                beside.set(yscale="log", ylabel="memory, MB (dotted)")
-            panel.set(xscale="log", yscale="log", xlabel="chains", title=dtype)
-            panel.legend(title="steps a run", frameon=False)
-        panels[0].set_ylabel("chain-steps a second; squares: knees")
-        figure.suptitle(self._title())
+                panel.plot(knee.n_chains, knee.chain_steps_per_second, "s", ms=8, mfc="none", color=line.get_color())
+                memory = [(point.n_chains, point.peak_bytes / 1e6) for point in curve if point.peak_bytes]
+                if memory:
+                    below.plot(*zip(*memory, strict=True), "o-", ms=3, color=line.get_color())
+            panel.set(xscale="log", yscale="log", title=dtype)
+            panel.legend(title="steps a run", frameon=False, fontsize=8)
+            below.set(yscale="log", xlabel="chains")
+        grid[0][0].set_ylabel("chain-steps a second; squares: knees")
+        grid[1][0].set_ylabel("memory, MB")
+        figure.suptitle(fill(self._title(), 50 * len(dtypes)), fontsize=10)
         with atomic_path(Path(path)) as unfinished:
             figure.savefig(unfinished, format=Path(path).suffix[1:], dpi=150)
 
@@ -220,7 +222,7 @@ def tune(
 
     Args:
         energy, transition, event_shape, backend, device: As for :func:`compiled_ebm.compare`.
-        n_chains, n_steps: Numbers to try, each >= 1.
+        n_chains, n_steps: Numbers to try, each >= 1; of chains, rounded up to whole ladders of replica exchange.
         dtypes: To try, of float32, float64, float16, bfloat16.
         rounds: How often each setting is timed, >= 1.
         seconds: For everything but building, about.
@@ -243,6 +245,8 @@ def tune(
     chains, steps = (_numbers(name, given) for name, given in (("n_chains", n_chains), ("n_steps", n_steps)))
     if isinstance(dtypes, torch.dtype) or not dtypes:
         raise TypeError(f"dtypes: expected a sequence of at least one dtype, got {dtypes!r}; write (torch.float32,)")
+    rungs = rungs_of(transition)
+    chains = sorted({-(-n // rungs) * rungs for n in chains})
     rounds = checked_int("rounds", rounds, 1, 1 << 20)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
         raise ValueError(f"seconds: expected a finite number above 0, got {seconds!r}")
