@@ -102,9 +102,80 @@ def test_chains_that_fail_in_both_agree() -> None:
         name: ce.build_sampler(energy, ce.Langevin(0.05), 1, backend="eager", dtype=torch.float64)
         for name in ("eager", "other")
     }
-    with pytest.warns(ce.NonFiniteChainWarning):
-        [found] = agreements(builds, builds["eager"].init(n_chains=40, seed=0), 3)
+    [found] = agreements(builds, builds["eager"].init(n_chains=40, seed=0), 3)  # and no warning at every step
     assert found.agrees and set(found.drift) == {0.0}
+
+    def revived(state: ce.ChainState) -> ce.ChainState:
+        return replace(state, failed_at=torch.full_like(state.failed_at, -1))
+
+    other = Altered(builds["eager"], after=revived)
+    [found] = agreements({"eager": builds["eager"], "other": other}, builds["eager"].init(n_chains=40, seed=0), 3)
+    assert found.departure is not None and found.departure.ulps == float("inf")
+
+
+class Rushed:
+    """Right when it does one step; a run of several is what is given."""
+
+    def __init__(self, sampler: ce.Sampler, several: Any) -> None:
+        self._sampler, self._several = sampler, several
+
+    def run(self, state: ce.ChainState, n_steps: int, thin: int | None = None) -> ce.RunResult:
+        return self._sampler.run(state, 1) if n_steps == 1 else self._several(self._sampler, state, n_steps)
+
+
+@pytest.mark.parametrize(
+    "several",
+    [
+        lambda sampler, state, n: sampler.run(state, 1),
+        lambda sampler, state, n: sampler.run(state, n - 1),
+        lambda sampler, state, n: sampler.run(replace(state, step=state.step + 1), n),
+    ],
+    ids=["the first step alone", "the last one left out", "noise of the step after"],
+)
+def test_a_launch_of_several_steps_is_looked_at(several: Any) -> None:
+    eager = sampler("mixture", MOVES["Langevin"])
+    found = found_for(Rushed(eager, several), MOVES["Langevin"])
+    assert found.departure is not None and (found.departure.step, found.departure.allowed) == (STEPS, 0.0)
+    assert found_for(Rushed(eager, lambda s, state, n: s.run(state, n)), MOVES["Langevin"]).agrees
+
+
+def test_what_is_carried_beside_the_position_is_looked_at() -> None:
+    def energies(amount: float) -> Any:
+        def alter(state: ce.ChainState) -> ce.ChainState:
+            assert state.carried is not None
+            return replace(state, carried=(state.carried[0] + amount, *state.carried[1:]))
+
+        return alter
+
+    eager = sampler("mixture", MOVES["MALA"])
+    assert not found_for(Altered(eager, after=energies(3.0))).agrees
+    assert found_for(Altered(eager, after=energies(1e-6))).agrees
+
+    def turned(state: ce.ChainState) -> ce.ChainState:
+        assert state.carried is not None
+        return replace(state, carried=(*state.carried[:-1], -0.5 * state.carried[-1]))
+
+    under = sampler("mixture", MOVES["UnderdampedLangevin"])
+    assert not found_for(Altered(under, after=turned), MOVES["UnderdampedLangevin"]).agrees
+
+
+def test_decisions_that_rounding_of_large_energies_turns_are_no_departure() -> None:
+    """A sum of thousands of squares is rounded to 0.004, and a decision follows it."""
+    data = torch.randn(3000, generator=torch.Generator().manual_seed(0)) + 5
+
+    def energy(x: Tensor) -> Tensor:
+        return 0.5 * (x - data).square().sum(-1)
+
+    def other_order(x: Tensor) -> Tensor:
+        return 0.5 * (x - data.flip(0)).square().reshape(len(x), 3, -1).sum(-1).sum(-1)
+
+    builds = {
+        name: ce.build_sampler(e, ce.MALA(2e-4), 1, backend="eager")
+        for name, e in (("eager", energy), ("other", other_order))
+    }
+    start = 5 + 0.02 * torch.randn(400, 1, generator=torch.Generator().manual_seed(1))
+    [found] = agreements(builds, builds["eager"].init(start, seed=0), 20)
+    assert found.agrees and found.moved > 1000
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

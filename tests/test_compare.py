@@ -181,11 +181,84 @@ def test_a_gradient_of_ones_own_is_everyones() -> None:
         assert abs(float(one.run().mean()) - 3.0) < 0.5
 
 
+@pytest.mark.parametrize("name", ["plain", "torchebm", "jax"])
+def test_noise_is_not_the_start_again(name: str) -> None:
+    if name == "jax":
+        pytest.importorskip("jax")
+    flat = Problem(lambda x: 0.0 * x.sum(-1), ce.Langevin(0.5), (3,), 2000, 1, CPU)
+    one = contender(name, flat, seed=3)
+    one.build()
+    x0 = flat.start(3)
+    noise = one.run() - x0
+    assert abs(float(torch.corrcoef(torch.stack([noise.flatten(), x0.flatten()]))[0, 1])) < 5 / 6000**0.5
+    assert abs(float(noise.std()) - 1.0) < 0.05
+
+
+def test_chains_that_diverge_in_eager_and_in_a_peer_are_no_problem() -> None:
+    def steep(x: Tensor) -> Tensor:
+        return (x**4).sum(-1)
+
+    with pytest.warns(ce.NonFiniteChainWarning):
+        report = ce.compare(steep, ce.Langevin(0.1), 1000, 10, event_shape=2, backends=(), against=("plain",), rounds=1)
+    assert report["eager"].not_finite > 0 and report["plain"].not_finite > 0
+    assert report.problems() == [] and "Laws are of the others" in str(report)
+
+
+def test_a_run_without_noise_is_of_one_law() -> None:
+    """All chains from one point: one value, but for rounding."""
+    x0 = torch.tensor([[0.1, 0.7]]).expand(64, 2)
+    report = compared(ce.Langevin(0.02, noise_scale=0.0), n_chains=64, backends=(), against=("plain",), x0=x0)
+    law = report["plain"].law
+    assert law is not None and law.p_value == 1.0 and report.problems() == []
+
+
+def test_where_jax_differentiates_otherwise_it_is_given_torchs_gradient() -> None:
+    pytest.importorskip("jax")
+
+    def bounded(x: Tensor) -> Tensor:
+        return (5 * torch.nn.functional.hardtanh(x, -1.0, 1.0) + 0.5 * x.square()).sum(-1)
+
+    move = ce.Langevin(0.05, clamp=(-1.0, 1.0))
+    report = ce.compare(bounded, move, 2000, 20, event_shape=2, backends=(), against=("jax",), rounds=1)
+    assert report.problems() == []
+
+
+def test_two_threads_compare_at_once() -> None:
+    import os
+    from concurrent.futures import ThreadPoolExecutor
+
+    before = os.environ.get("COMPILED_EBM_CACHE")
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda _: compared(backends=(), against=("plain",)), range(2)))
+    assert all([entry.name for entry in report.entries] == ["eager", "plain"] for report in found)
+    assert os.environ.get("COMPILED_EBM_CACHE") == before
+
+
+def test_ladders_are_whole() -> None:
+    move = ce.ReplicaExchange(ce.MALA(0.05), temperatures=[1.0, 2.0, 4.0], swap_every=5)
+    report = compared(move, n_chains=300, backends=(), against=("plain", "jax"))
+    assert [entry.name for entry in report.entries] == ["eager"]
+    with pytest.raises(ValueError, match="n_chains: expected a multiple of 3"):
+        compared(move, n_chains=301)
+
+
+def test_a_path_that_is_no_file_is_refused_before_it_is_replaced(tmp_path: Path) -> None:
+    report = compared(backends=())
+    with pytest.raises(ValueError, match="expected a file name, got a directory"):
+        report.to_json(tmp_path)
+    with pytest.raises(ValueError, match="expected an existing directory"):
+        report.to_json(tmp_path / "nowhere" / "report.json")
+    with pytest.raises(ValueError, match="got a device or a pipe"):
+        report.to_json("/dev/null")
+
+
 def test_bad_arguments_are_named() -> None:
     good: dict[str, Any] = {"n_chains": 100, "n_steps": 5, "event_shape": 2}
     for changed, error, words in [
         ({"backends": ("fast",)}, ValueError, "backends: expected of fused"),
         ({"against": ("numpyro",)}, ValueError, "against: expected of plain"),
+        ({"against": 5}, TypeError, "against: expected a sequence of names, got int"),
+        ({"backends": None}, TypeError, "backends: expected a sequence of names, got NoneType"),
         ({"against": "jax"}, TypeError, r"against: expected a sequence of names, got the text 'jax'; write \('jax',\)"),
         ({"n_chains": 3}, ValueError, "n_chains: expected an integer from 8"),
         ({"n_steps": 0}, ValueError, "n_steps"),
@@ -221,6 +294,7 @@ MOVES = {
     "RandomWalk": (ce.RandomWalk(0.1), 0),
     "MALA": (ce.MALA(0.1), 1),
     "UnderdampedLangevin": (ce.UnderdampedLangevin(0.1, 1.0), 1),
+    "HMC with a mass": (ce.HMC(0.1, n_leapfrog_steps=3, mass=torch.tensor([1.0, 2.0, 3.0]).double()), 3),
 }
 
 

@@ -123,6 +123,8 @@ def check_directory(path: Path) -> None:
     folder = path.resolve().parent
     if path.is_dir():
         raise ValueError(f"{path}: expected a file name, got a directory")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: expected a file, got a device or a pipe, which would be replaced")
     if not folder.is_dir():
         raise ValueError(f"{path}: expected an existing directory, got {str(folder)!r}; create it first")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -18,6 +19,8 @@ __all__ = ["BuildTimes", "build_times", "empty_caches"]
 _FOLDERS = ("COMPILED_EBM_CACHE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 C = TypeVar("C", bound=Contender)
+_alone = threading.RLock()
+"""The environment's variables are the process's: one thread at a time."""
 BuildTimes = tuple[float, float]
 """Cold and warm, seconds."""
 
@@ -28,7 +31,7 @@ def build_times(make: Callable[[], C]) -> tuple[C, BuildTimes]:
     Imports that the first build of ours brings are part of it; the peers' own imports, and JAX's translation of the
     energy, are not. JAX and the loops keep nothing, and compile twice.
     """
-    with empty_caches():
+    with _alone, empty_caches():
         cold = make().build()
         contender = make()
         with unloaded(), forgotten():

@@ -13,6 +13,7 @@ from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
 from compiled_ebm.laboratory.agreement import agreements
 from compiled_ebm.laboratory.builds import BuildTimes, build_times
 from compiled_ebm.laboratory.contenders import (
+    LEAST_CHAINS,
     NAMES,
     OUR_BACKENDS,
     PEERS,
@@ -176,7 +177,7 @@ class _Built:
         one, builds = build_times(lambda: contender(name, self._problem, seed))
         self._progress(f"{name} draws")
         drawn = list[Tensor]()
-        memory = peak_bytes(lambda: drawn.append(one.run()), self._problem.device)
+        memory = peak_bytes(lambda: drawn.append(one.draws()), self._problem.device)
         finite = drawn[0].reshape(len(drawn[0]), -1).isfinite().all(1)
         self.found[name], self.builds[name] = one, builds
         # on a GPU JAX's memory is its own, of which torch knows nothing
@@ -192,8 +193,17 @@ class _Built:
     def laws(self) -> dict[str, LawComparison]:
         """Of each contender's draws against the specification's; none shares noise with another."""
         self._progress("laws are compared")
-        wanted = self._draws[REFERENCE]
-        return {name: compare_laws(drawn, wanted) for name, drawn in self._draws.items() if name != REFERENCE}
+        found = {}
+        wanted = _finite(self._draws[REFERENCE])
+        for name, drawn in self._draws.items():
+            alive = _finite(drawn)
+            if name != REFERENCE and min(len(alive), len(wanted)) >= LEAST_CHAINS:
+                found[name] = compare_laws(alive, wanted)
+        return found
+
+
+def _finite(x: Tensor) -> Tensor:
+    return x[x.reshape(len(x), -1).isfinite().all(1)]
 
 
 def _names(backends: Sequence[str], against: Sequence[str]) -> list[str]:
@@ -201,6 +211,8 @@ def _names(backends: Sequence[str], against: Sequence[str]) -> list[str]:
     for argument, given, known in (("backends", backends, OUR_BACKENDS), ("against", against, PEERS)):
         if isinstance(given, str):
             raise TypeError(f"{argument}: expected a sequence of names, got the text {given!r}; write ({given!r},)")
+        if not isinstance(given, Sequence):
+            raise TypeError(f"{argument}: expected a sequence of names, got {type(given).__name__}; () is none")
         for name in given:
             if name not in known:
                 raise ValueError(f"{argument}: expected of {', '.join(known)}, got {name!r}")

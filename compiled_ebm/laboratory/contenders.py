@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -15,7 +17,7 @@ from torch import Tensor
 from compiled_ebm import captures
 from compiled_ebm.arguments import checked_int, checked_positions, checked_shape, resolve_device
 from compiled_ebm.builder import BACKENDS, build_sampler
-from compiled_ebm.errors import BackendUnavailableError, UnsupportedEnergyError
+from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning, UnsupportedEnergyError
 from compiled_ebm.laboratory import loops
 from compiled_ebm.laboratory.dispatch import operations_per_step
 from compiled_ebm.laboratory.shapes import event_shape_of
@@ -27,6 +29,7 @@ from compiled_ebm.transitions.base import Transition
 from compiled_ebm.transitions.replica_exchange import ReplicaExchange
 
 __all__ = [
+    "LEAST_CHAINS",
     "NAMES",
     "OUR_BACKENDS",
     "PEERS",
@@ -41,10 +44,12 @@ __all__ = [
 OUR_BACKENDS = (*BACKENDS, "auto")
 PEERS = ("plain", "torch.compile", "torchebm", "jax")
 NAMES = (*OUR_BACKENDS, *PEERS)
-_LEAST_CHAINS = 8
+LEAST_CHAINS = 8
 """Fewer draws tell nothing of a law."""
-_NOISE = 1 << 32
-"""Added to a seed: torch's generator would give the start again as the first noise."""
+_NOISE = 0x2545F491
+"""Added to a seed, or torch's generator would give the start again as the first noise; it reads 32 bits on a CPU."""
+_TRIED = 64
+"""Chains, and steps, after which JAX's gradient is compared: where a bound or a corner is, there it may differ."""
 _PACKAGES = {"torchebm": "torchebm", "jax": "jax"}
 
 
@@ -124,7 +129,7 @@ def checked_problem(
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype: expected torch.float32 or torch.float64, which all contenders have, got {dtype}")
     rungs = rungs_of(transition)
-    n_chains = checked_int("n_chains", n_chains, _LEAST_CHAINS * rungs, 1 << 40)
+    n_chains = checked_int("n_chains", n_chains, LEAST_CHAINS * rungs, 1 << 40)
     if n_chains % rungs:
         raise ValueError(f"n_chains: expected a multiple of {rungs}, the temperatures of a ladder, got {n_chains}")
     n_steps = checked_int("n_steps", n_steps, 1, 1 << 32)
@@ -145,6 +150,9 @@ class Competitor(Contender, Protocol):
 
     def launches_per_step(self) -> float:
         """Calls into compiled code, or operations that Python hands over."""
+
+    def draws(self) -> Tensor:
+        """All steps from the start; the last positions, NaN where a chain has failed."""
 
 
 class SamplerSteps:
@@ -173,6 +181,12 @@ class SamplerSteps:
     def run(self) -> Tensor:
         """All steps from the start; the last positions."""
         return self.result().state.x
+
+    def draws(self) -> Tensor:
+        """All steps from the start; the last positions, NaN where a chain has failed."""
+        state = self.result().state
+        failed = (state.failed_at >= 0).reshape(-1, *(1,) * (state.x.ndim - 1))
+        return state.x.masked_fill(failed, math.nan)
 
     def result(self) -> RunResult:
         """All steps from the start, waited for."""
@@ -235,5 +249,10 @@ def _jax(problem: Problem, seed: int) -> Competitor:
         raise BackendUnavailableError("jax is installed without its GPU part")
     from compiled_ebm.laboratory.jax_steps import JaxSteps
 
-    program, _ = problem.sampler("eager").built({}, problem.n_chains)
-    return JaxSteps(problem.energy, program, problem.start(seed), problem.n_steps, seed + _NOISE)
+    sampler = problem.sampler("eager")
+    program, _ = sampler.built({}, problem.n_chains)
+    start = problem.start(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NonFiniteChainWarning)
+        later = sampler.run(sampler.init(start[:_TRIED], seed=seed), min(problem.n_steps, _TRIED)).state.x
+    return JaxSteps(problem.energy, program, start, problem.n_steps, seed + _NOISE, also=later)

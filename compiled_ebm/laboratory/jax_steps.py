@@ -63,6 +63,8 @@ class JaxSteps:
         x0: ``[n_chains, *event]``, where the chains start.
         n_steps: Steps of a run.
         seed: Of the noise.
+        also: ``[m, *event]``, positions at which JAX's gradient has to be torch's, beside the first of ``x0``; where it
+            is not, JAX is given torch's, translated.
 
     Raises:
         UnsupportedEnergyError: An operation has no form here; names it and its line.
@@ -70,14 +72,18 @@ class JaxSteps:
 
     name = "jax"
 
-    def __init__(self, energy: Energy, program: ChainProgram, x0: Tensor, n_steps: int, seed: int) -> None:
+    def __init__(
+        self, energy: Energy, program: ChainProgram, x0: Tensor, n_steps: int, seed: int, also: Tensor | None = None
+    ) -> None:
         self._program, self._n_steps, self._seed, self._x0 = program, n_steps, seed, x0
         on_cuda = x0.device.type == "cuda"
         self._place = jax.devices("gpu" if on_cuda else "cpu")[x0.device.index or 0 if on_cuda else 0]
         self._compiled: Any = None
         self._inputs: tuple[Any, ...] = ()
         with self._precision():
-            self._init, self._step, self._needed = _chain(energy, program, x0)
+            self._init, self._step, self._needed = _chain(
+                energy, program, x0, x0[:_FEW] if also is None else torch.cat([x0[:_FEW], also])
+            )
 
     def build(self) -> float:
         """Compile the whole run; seconds."""
@@ -93,6 +99,10 @@ class JaxSteps:
             raise RuntimeError("JaxSteps: call build() first")
         with self._precision():
             return from_dlpack(self._compiled(*self._inputs).block_until_ready())
+
+    def draws(self) -> Tensor:
+        """As :meth:`run`: nothing is done about chains that fail."""
+        return self.run()
 
     def launches_per_step(self) -> float:
         """One call for all steps."""
@@ -133,7 +143,7 @@ class JaxSteps:
 
 
 def _chain(
-    energy: Energy, program: ChainProgram, x0: Tensor
+    energy: Energy, program: ChainProgram, x0: Tensor, tried: Tensor
 ) -> tuple[Callable[..., Any], Callable[..., Any], list[int]]:
     """``init(x, step)`` and ``step(*state, failed_at, normals, uniforms, step, *hyper)`` of one chain, and which of the
     state's leaves later positions depend on."""
@@ -151,7 +161,7 @@ def _chain(
     n = x0.shape[0]
     energies = chain_function(_traced(energy, program, n, lambda target, x: target.energy(x)))
     gradients: Callable[..., Any] = jax.grad(lambda x: energies(x)[0].sum())
-    if own_gradient(energy) is not None or not _is_gradient(energy, program, x0[:_FEW]):
+    if own_gradient(energy) is not None or not _is_gradient(energy, program, tried):
         own = chain_function(_traced(energy, program, n, lambda target, x: target.energy_and_grad(x)[1]))
         gradients = lambda x: own(x)[0]  # noqa: E731
     others = {

@@ -49,6 +49,10 @@ class LoopSteps:
         self._wait()
         return x
 
+    def draws(self) -> Tensor:
+        """As :meth:`run`: nothing is done about chains that fail."""
+        return self.run()
+
     def launches_per_step(self) -> float:
         """Operations that Python hands over."""
         return 1.0 if self._compiled else operations_per_step(lambda n: self._sample(self._x0, n))

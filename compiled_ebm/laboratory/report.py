@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ __all__ = ["Comparison", "Entry"]
 
 _SURE = 1e-6
 """A p-value below this is no accident, however many comparisons were made."""
+_SIGMAS = 5.0
 _TITLE = 95
 """Letters of a picture's title in a line."""
 _DRIFTING = 1.5
@@ -47,7 +49,7 @@ class Entry(Timing):
         launches_per_step: Calls into compiled code, or operations that Python hands over.
         agreement: With eager, for backends of ours.
         law: Against eager's draws.
-        not_finite: Chains whose last position is not.
+        not_finite: Chains that have failed, or whose last position is not finite. Laws are of the others.
     """
 
     backend: str
@@ -138,9 +140,10 @@ class Comparison(Printed):
                     f"{entry.name} draws from another law than eager: p = {law.p_value:.1e}, by the {law.worst[1]} of "
                     f"coordinate {law.worst[0]}"
                 )
-            if entry.not_finite:
+            if self._fails_otherwise(entry):
                 found.append(
-                    f"{entry.name} leaves {entry.not_finite:,} of {self.n_chains:,} chains where they are not finite"
+                    f"of {entry.name} {entry.not_finite:,} of {self.n_chains:,} chains failed or are not finite, of "
+                    f"eager {self['eager'].not_finite:,}"
                 )
             compiled = agreement is not None and entry.backend != "eager"
             if compiled and not self.speedup(entry.name) >= self.min_speedup:
@@ -149,6 +152,12 @@ class Comparison(Printed):
                     f"{self.min_speedup:g}"
                 )
         return found
+
+    def _fails_otherwise(self, entry: Entry) -> bool:
+        """Whether the number of failed chains is another than eager's by more than chance."""
+        here, there = entry.not_finite, self["eager"].not_finite
+        share = (here + there) / (2 * self.n_chains)
+        return abs(here - there) > _SIGMAS * math.sqrt(2 * self.n_chains * share * (1 - share))
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Everything, as JSON; also into a file, whole or not at all."""
@@ -269,6 +278,9 @@ class Comparison(Printed):
             f"Medians of {self.rounds} rounds in turn; the timer adds {1e6 * self.timer_seconds:.2g} µs to a run. "
             "Builds are apart; p is that a contender's draws are of eager's law.",
         ]
+        failed = ", ".join(f"{e.name} {e.not_finite:,}" for e in self.entries if e.not_finite)
+        if failed:
+            notes.append(f"Chains that failed, or are not finite: {failed}. Laws are of the others.")
         drifting = [entry for entry in self.entries if not 1 / _DRIFTING < entry.drift < _DRIFTING]
         if drifting:
             told = ", ".join(f"{entry.name} {entry.drift:.2f}" for entry in drifting)

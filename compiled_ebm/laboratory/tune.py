@@ -6,7 +6,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import fill
@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compiled_ebm import captures
-from compiled_ebm.arguments import checked_int, checked_shape, resolve_device
+from compiled_ebm.arguments import MAX_STEPS, checked_int, checked_shape, resolve_device
 from compiled_ebm.builder import build_sampler
 from compiled_ebm.draws.plot import check_plot
 from compiled_ebm.draws.save import atomic_path
@@ -242,8 +242,8 @@ def tune(
         >>> found.suggestion().n_chains
         64
     """
-    chains, steps = (_numbers(name, given) for name, given in (("n_chains", n_chains), ("n_steps", n_steps)))
-    if isinstance(dtypes, torch.dtype) or not dtypes:
+    chains, steps = _numbers("n_chains", n_chains, 1 << 40), _numbers("n_steps", n_steps, MAX_STEPS - 1)
+    if not isinstance(dtypes, Sequence) or not dtypes:
         raise TypeError(f"dtypes: expected a sequence of at least one dtype, got {dtypes!r}; write (torch.float32,)")
     rungs = rungs_of(transition)
     chains = sorted({-(-n // rungs) * rungs for n in chains})
@@ -281,10 +281,11 @@ def tune(
     )
 
 
-def _numbers(name: str, given: Sequence[int]) -> list[int]:
-    if isinstance(given, (int, str)) or not given:
+def _numbers(name: str, given: Iterable[int], most: int) -> list[int]:
+    values = [] if isinstance(given, (int, str)) or not isinstance(given, Iterable) else list(given)
+    if not values:
         raise TypeError(f"{name}: expected a sequence of at least one integer, got {given!r}; write ({given!r},)")
-    return sorted({checked_int(name, value, 1, 1 << 40) for value in given})
+    return sorted({checked_int(name, value, 1, most) for value in values})
 
 
 def _able(

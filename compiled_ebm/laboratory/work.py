@@ -17,7 +17,7 @@ from compiled_ebm.backends.fused.program import TileProgram
 from compiled_ebm.errors import UnsupportedEnergyError
 from compiled_ebm.loopgraph import loop_of
 from compiled_ebm.trace import ChainProgram
-from compiled_ebm.transitions.base import NoiseDraw, Transition
+from compiled_ebm.transitions.base import NoiseDraw, Transition, with_own_vectors
 
 __all__ = ["StepWork", "gradients_of", "step_work"]
 
@@ -63,7 +63,7 @@ def step_work(program: ChainProgram) -> StepWork:
 
 def gradients_of(transition: Transition, event_shape: tuple[int, ...]) -> int:
     """How often one step evaluates the gradient."""
-    target = _Counting()
+    target, transition = _Counting(), with_own_vectors(transition, event_shape, torch.float32, torch.device("cpu"))
     x = torch.zeros(event_shape)
     state = transition.init(x, target)
     target.gradients = 0
