@@ -186,8 +186,9 @@ class Comparison(Printed):
         """
         check_plot(path)
         from matplotlib.figure import Figure
+        from matplotlib.ticker import NullFormatter
 
-        figure = Figure(figsize=(9, 0.5 * len(self.entries) + 2), layout="constrained")
+        figure = Figure(figsize=(9, max(4.0, 0.5 * len(self.entries) + 2)), layout="constrained")
         speeds, drifts = figure.subplots(1, 2, width_ratios=(3, 2))
         work = self.n_chains * self.n_steps
         names = [entry.name for entry in self.entries]
@@ -197,7 +198,8 @@ class Comparison(Printed):
         bars = speeds.barh(names, medians, xerr=(lows, highs), color="#3b6ea5", ecolor="#222222", capsize=2)
         speeds.bar_label(bars, [f" {self.speedup(name):.3g}×" for name in names], padding=2)
         speeds.set_xscale("log")
-        speeds.margins(x=0.2)
+        speeds.set_xlim(10 ** math.floor(math.log10(min(medians))), 8 * max(medians))
+        speeds.xaxis.set_minor_formatter(NullFormatter())
         speeds.invert_yaxis()
         speeds.set_xlabel("chain-steps a second; times eager's")
         for entry in self.entries:
@@ -206,7 +208,7 @@ class Comparison(Printed):
                 drifts.plot(steps, [max(d, 0.1) for d in entry.agreement.drift], label=entry.name)
         drifts.set_yscale("log")
         drifts.set_xlabel("step")
-        drifts.set_ylabel("median distance from eager, ulp")
+        drifts.set_ylabel("ulp from eager, median")
         if drifts.lines:
             drifts.legend(frameon=False)
         figure.suptitle(fill(self._title(), _TITLE), fontsize=10)
@@ -234,10 +236,28 @@ class Comparison(Printed):
 
     def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
         """Agreement and law, then speed."""
-        whether = ["against eager", "steps agree", "drift, ulp", "decisions flipped", "same law, p"]
-        speed = ["speed", "build cold, warm s", "µs a step", "least", "most", "× eager", "chain-steps/s"]
+        whether = [
+            "against eager",
+            "steps agree",
+            "drift, ulp",
+            "decisions flipped",
+            "p: means",
+            "variances",
+            "KS",
+            "all",
+        ]
+        speed = [
+            "speed",
+            "build cold, warm s",
+            "µs a step",
+            "least",
+            "most",
+            "last ÷ first",
+            "× eager",
+            "chain-steps/s",
+        ]
         speed += ["gradients/s", "launches/step", "memory MB", "FLOP/s", "bytes/s"]
-        others = [self._whether(entry) for entry in self.entries if entry.law is not None]
+        others = [self._whether(entry) for entry in self.entries if entry.name != "eager"]
         return [(whether, others), (speed, [self._speed(entry) for entry in self.entries])]
 
     def _whether(self, entry: Entry) -> list[str]:
@@ -250,7 +270,8 @@ class Comparison(Printed):
                 f"{agreement.drift[-1]:.3g}",
                 f"{agreement.flipped:,} of {agreement.moved:,}",
             ]
-        return [entry.name, *told, "–" if law is None else f"{law.p_value:.2g}"]
+        found = [] if law is None else [law.mean, law.variance, law.distribution, law.p_value]
+        return [entry.name, *told, *(f"{p:.2g}" for p in found), *["–"] * (4 - len(found))]
 
     def _speed(self, entry: Entry) -> list[str]:
         found = self.figures(entry.name)
@@ -259,6 +280,7 @@ class Comparison(Printed):
             entry.name if entry.name == entry.backend else f"{entry.name}: {entry.backend}",
             f"{entry.cold_build_seconds:.2f}, {entry.build_seconds:.2f}",
             *(_short(time) for time in times),
+            f"{entry.drift:.2f}",
             _short(self.speedup(entry.name)),
             f"{found['chain_steps_per_second']:.3g}",
             f"{found['gradients_per_second']:.3g}",
@@ -276,7 +298,7 @@ class Comparison(Printed):
             f"gradients, {work.bytes:,} bytes of state. The device reached {peak.flops / 1e9:,.0f} GFLOP/s and "
             f"{peak.bytes / 1e9:,.0f} GB/s.",
             f"Medians of {self.rounds} rounds in turn; the timer adds {1e6 * self.timer_seconds:.2g} µs to a run. "
-            "Builds are apart; p is that a contender's draws are of eager's law.",
+            "Builds are apart; p is that draws are of eager's law, corrected for the number of coordinates.",
         ]
         failed = ", ".join(f"{e.name} {e.not_finite:,}" for e in self.entries if e.not_finite)
         if failed:
