@@ -1,5 +1,6 @@
 """Compiled many-chain sampling of PyTorch energies."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from compiled_ebm import schedules
@@ -43,7 +44,9 @@ from compiled_ebm.transitions import (
 )
 
 if TYPE_CHECKING:
-    from compiled_ebm.laboratory import Comparison, Tuning, compare, tune
+    from compiled_ebm.laboratory.compare import compare
+    from compiled_ebm.laboratory.report import Comparison
+    from compiled_ebm.laboratory.tune import Tuning, tune
 
 __version__ = "0.1.0"
 
@@ -98,16 +101,14 @@ __all__ = [
     "tune",
 ]
 
-_LABORATORY = ("Comparison", "Tuning", "compare", "tune")
+_LABORATORY = {"Comparison": "report", "Tuning": "tune", "compare": "compare", "tune": "tune"}
 """Imported when they are first asked for: sampling needs none of what they do."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LABORATORY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from compiled_ebm import laboratory
-
-    return getattr(laboratory, name)
+    return getattr(import_module(f"compiled_ebm.laboratory.{_LABORATORY[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -65,8 +65,8 @@ def compare(
     plot_to: PlotOption = None,
 ) -> None:
     """Compare backends with eager and with peers: agreement, law, speed. Exit code 1 if something is wrong."""
-    from compiled_ebm.laboratory import compare as compared
     from compiled_ebm.laboratory import contenders
+    from compiled_ebm.laboratory.compare import compare as compared
 
     kind = DTYPE_NAMES[one_of("--dtype", dtype, ("float32", "float64"))]
     ours = names_of("--backends", backends, contenders.OUR_BACKENDS)
@@ -118,8 +118,8 @@ def tune(
     plot_to: PlotOption = None,
 ) -> None:
     """Sweep chains, steps a run and dtype: the throughput curve, its knee, the memory, and what to take."""
-    from compiled_ebm.laboratory import tune as tuned
     from compiled_ebm.laboratory.tune import CHAINS, STEPS
+    from compiled_ebm.laboratory.tune import tune as tuned
 
     kinds = [DTYPE_NAMES[name] for name in names_of("--dtype", dtype, tuple(DTYPE_NAMES))]
     one_of("--backend", backend, BACKEND_NAMES)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -237,3 +239,14 @@ def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
         pytest.skip("there is one")
     assert gpu.main(["--no-tests"]) == 2
     assert "expected a CUDA device, found none" in capsys.readouterr().out
+
+
+def test_a_gpu_machine_needs_nothing_that_reports_are_printed_with() -> None:
+    """A bare checkout there has torch, Triton, pytest, pytest-benchmark and JAX."""
+    modules = "gpu, contenders, device, figures, table, timing"
+    blocked = ("rich", "typer", "scipy", "matplotlib", "hypothesis", "zarr", "arviz", "safetensors")
+    code = f"import sys; sys.modules |= dict.fromkeys({blocked}); from benchmarks import {modules}; gpu.figures()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
