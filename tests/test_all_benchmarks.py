@@ -66,7 +66,7 @@ def test_what_was_asked_before_stays(
     fake: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A question asked again replaces its own answer; a report of other rounds is not mixed in."""
-    monkeypatch.setattr("benchmarks.timing.environment", lambda: {**machine(), "date": "now"})
+    monkeypatch.setattr("compiled_ebm.laboratory.machine.environment", lambda: {**machine(), "date": "now"})
     assert everything.main(["--only", "scaling,build", "--out", str(fake)]) == 1
     monkeypatch.setitem(everything.QUESTIONS, "scaling", Question("scaling", (("fake_question",),), "rows"))
     assert everything.main(["--only", "scaling", "--out", str(fake)]) == 0

@@ -59,6 +59,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, backend: str, **planted: Any) -> None
     monkeypatch.setitem(builder.BACKENDS, backend, altered)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_right_backends_agree() -> None:
     report = compared(ce.MALA(0.1), against=("plain", "torchebm", "jax"))
@@ -89,6 +90,7 @@ def test_figures_follow_from_the_median_and_the_counts() -> None:
         report["jax"]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_planted_sleep_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     right = compared()
@@ -223,6 +225,7 @@ def test_where_jax_differentiates_otherwise_it_is_given_torchs_gradient() -> Non
     assert report.problems() == []
 
 
+@pytest.mark.slow
 def test_two_threads_compare_at_once() -> None:
     import os
     from concurrent.futures import ThreadPoolExecutor

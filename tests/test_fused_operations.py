@@ -86,7 +86,7 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emitter, "plan", functools.partial(plan.plan, straight_line=0, small=1))
 
 
-QUICK_LOOPS = ("logic", "reductions")
+QUICK_LOOPS = ("logic",)
 
 
 @pytest.mark.parametrize("group", groups(QUICK_LOOPS))

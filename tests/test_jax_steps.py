@@ -21,7 +21,7 @@ from compiled_ebm.laboratory.jax_steps import JaxSteps  # noqa: E402
 from compiled_ebm.laboratory.law import compare_laws  # noqa: E402
 
 N, STEPS = 400, 20
-QUICK = ("reductions", "movements")
+QUICK, QUICK_CASES, QUICK_MOVES = ("reductions",), ("mixture", "own-gradient"), ("Langevin", "HMC")
 NOT_TRANSLATED = set(
     "_cdist_forward.default _linalg_det.default _linalg_slogdet.default _linalg_solve_ex.default "
     "_pdist_forward.default _trilinear.default avg_pool2d.default cholesky_solve.default cummax.default cummin.default "
@@ -43,7 +43,10 @@ def ours(case: Case, move: ce.Transition, seed: int) -> torch.Tensor:
     return sampler.run(sampler.init(n_chains=N, seed=seed), STEPS).state.x
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, id=c.name, marks=[] if c.name in QUICK_CASES else [pytest.mark.slow]) for c in CASES],
+)
 def test_without_noise_it_is_the_same_descent(case: Case) -> None:
     """One seed or another, with no noise to differ by: ours to rounding."""
     move = ce.Langevin(case.step_size, noise_scale=0.0)
@@ -66,7 +69,7 @@ MOVES = {
 }
 
 
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK_MOVES else [pytest.mark.slow]) for n in MOVES])
 def test_draws_are_of_the_same_law(name: str) -> None:
     case, move = next(case for case in CASES if case.name == "mixture"), MOVES[name]
     own = steps(case, move, seed=1)

@@ -82,6 +82,7 @@ def test_speed(sampler_benchmark):
     assert info["build_seconds"] > 0.02 and info["speedup_vs_eager"] > 1.5 and info["drift_ulp"] < 1000
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_what_is_planted_fails_the_test(pytester: pytest.Pytester) -> None:
     body = """
@@ -113,6 +114,7 @@ def test_too_high_a_floor(sampler_benchmark):
     )
 
 
+@pytest.mark.slow
 def test_arguments_are_checked_before_work_starts(pytester: pytest.Pytester) -> None:
     body = """
 @pytest.mark.parametrize(

@@ -38,9 +38,7 @@ def case_params() -> list[Any]:
         for dtype in (torch.float32, torch.float64):
             for case in CASES:
                 large = layout == "flat" and case.name in LARGE
-                in_single = dtype == torch.float32 and (
-                    layout == "flat" or (layout == "chains last" and case.name in EVERYDAY)
-                )
+                in_single = dtype == torch.float32 and (layout == "flat" and case.name in EVERYDAY)
                 quick = not large and (in_single or (layout == "chains last" and case.name in IN_DOUBLE))
                 marks = () if quick else slow
                 found.append(pytest.param(case.name, dtype, layout, id=f"{case.name}-{dtype}-{layout}", marks=marks))
