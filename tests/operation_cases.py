@@ -30,7 +30,7 @@ class Operation(NamedTuple):
 GROUPS: dict[str, list[Operation]] = {}
 LONG = (
     *("network modules", "more images", "images", "distributions", "movements"),
-    *("sorts", "factorisations"),
+    *("sorts", "factorisations", "indexing", "softmaxes"),
     *("circular", "special", "activations", "norms", "networks", "rounding"),
 )
 """Groups left to the slow tests: each takes seconds to trace and to compile."""

@@ -86,6 +86,7 @@ def test_the_step_size_is_near_the_best_of_a_grid(name: str) -> None:
     assert jumps[1.1**-7] < 0.9 * jumps[best]  # the grid does tell
 
 
+@pytest.mark.slow
 def test_the_diagonal_is_that_of_the_target() -> None:
     """Of 500 chains at 100 steps each; MALA's holds variances, HMC's mass their inverses."""
     for move, power in ((ce.MALA, 1), (ce.HMC, -1)):
@@ -94,6 +95,7 @@ def test_the_diagonal_is_that_of_the_target() -> None:
         assert not torch.allclose(found.diagonal, torch.ones(DIM, dtype=torch.float64), rtol=0.5)
 
 
+@pytest.mark.slow
 def test_the_trajectory_goes_a_quarter_around() -> None:
     """Of a normal target, where squares are decorrelated the most for the gradients spent."""
     sampler = ce.build_sampler(ce.HarmonicModel(), ce.HMC(0.01, 1), 50, backend=FAST)

@@ -43,7 +43,7 @@ N, N_STEPS = 48, 10
 slow = pytest.mark.slow
 
 
-QUICK = ("mlp", "double-well", "own-gradient", "function-old-style")
+QUICK = ("mlp", "double-well")
 
 
 NETWORKS = ("mlp-silu", "conv", "layer-norm", "attention")

@@ -193,7 +193,7 @@ def test_bits_do_not_depend_on_the_width_of_vectors(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("name", ["small-network", "ring-of-sites"])
+@pytest.mark.parametrize("name", ["small-network", pytest.param("ring-of-sites", marks=pytest.mark.slow)])
 def test_the_portable_kernel(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """What every machine of a kind runs, on x86 without FMA and AVX: near eager, its bits independent of the batch."""
     energy, dim = ENERGIES[name]
@@ -319,6 +319,7 @@ def unknown_operation(x: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(x.unsqueeze(-1) * x.unsqueeze(-2) + torch.eye(3)).sum(-1)
 
 
+@pytest.mark.slow
 def test_an_operation_without_a_row_is_named_and_auto_goes_on() -> None:
     sampler = build(unknown_operation, 3)
     with pytest.raises(
@@ -345,6 +346,7 @@ def repeated(x: Tensor) -> Tensor:
     return x.square().sum(-1)
 
 
+@pytest.mark.slow
 def test_a_program_of_too_many_statements_is_refused_before_it_is_compiled() -> None:
     before = toolchain.n_compilations()
     with pytest.raises(ce.UnsupportedEnergyError, match=r"at most 12,000 statements.*got \d\d,\d+.*whole tensors"):

@@ -151,7 +151,7 @@ def check_ceiling(name: str, ceiling: Ceiling) -> None:
 
 
 @pytest.mark.parametrize("target", [target for target in DEVICES if target != "sm_90"])
-@pytest.mark.parametrize("name", ["rosenbrock", "mlp-2-64-64-1"])
+@pytest.mark.parametrize("name", ["rosenbrock", pytest.param("mlp-2-64-64-1", marks=pytest.mark.slow)])
 def test_other_architectures(name: str, target: str) -> None:
     """Without and with tensor cores; instructions and registers as on a Hopper card, within half of those."""
     ceiling = CEILINGS[name]

@@ -216,6 +216,7 @@ def launch_by_wall(contender: Contender, rounds: int) -> dict[str, Any] | None:
     return {"median": 1e-3}
 
 
+@pytest.mark.slow
 def test_quick_and_slow_tests_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {Path(path).name for path in gpu.cuda_test_files()}
     assert {"test_backends.py", "test_cuda_graphs.py"} <= names and "test_rng.py" not in names

@@ -1094,6 +1094,7 @@ def test_first_positions_do_not_depend_on_the_energy_or_backend() -> None:
 # -- the user's own objects -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_build_in_another_thread_touches_nothing() -> None:
     """The energy's tensors are cast for a bfloat16 sampler while a float32 one, and the user, work with them."""
     weight = torch.full((3,), 1 / 3)

@@ -55,7 +55,7 @@ def empty_caches() -> Iterator[None]:
             yield
         finally:
             for name, value in before.items():
-                os.environ.pop(name)
+                os.environ.pop(name, None)
                 if value is not None:
                     os.environ[name] = value
             _forget()
