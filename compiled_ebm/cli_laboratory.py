@@ -34,6 +34,7 @@ from compiled_ebm.cli_options import (
     one_of,
 )
 from compiled_ebm.draws import plot
+from compiled_ebm.energies.registry import BUILTIN_ENERGIES
 from compiled_ebm.named_energy import NamedEnergy, load_energy
 from compiled_ebm.transitions import Langevin
 
@@ -187,8 +188,6 @@ def bench(
 def _models(
     energy: str | None, event_shape: str | None, kind: torch.dtype, device: str | None
 ) -> dict[str, NamedEnergy]:
-    from compiled_ebm.energies.registry import BUILTIN_ENERGIES
-
     names = list(BUILTIN_ENERGIES) if energy is None else [name.strip() for name in energy.split(",") if name.strip()]
     if not names:
         fail(f"--energy: expected names with commas, got {energy!r}")

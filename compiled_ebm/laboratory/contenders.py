@@ -21,7 +21,7 @@ from compiled_ebm.errors import BackendUnavailableError, NonFiniteChainWarning, 
 from compiled_ebm.laboratory import loops
 from compiled_ebm.laboratory.dispatch import operations_per_step
 from compiled_ebm.laboratory.shapes import event_shape_of
-from compiled_ebm.laboratory.timing import Contender
+from compiled_ebm.laboratory.timing import Contender, wait_for
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.state import RunResult
 from compiled_ebm.target import Energy
@@ -50,7 +50,7 @@ _NOISE = 0x2545F491
 """Added to a seed, or torch's generator would give the start again as the first noise; it reads 32 bits on a CPU."""
 _TRIED = 64
 """Chains, and steps, after which JAX's gradient is compared: where a bound or a corner is, there it may differ."""
-_PACKAGES = {"torchebm": "torchebm", "jax": "jax"}
+_PACKAGES = ("torchebm", "jax")
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,7 @@ class SamplerSteps:
     def result(self) -> RunResult:
         """All steps from the start, waited for."""
         result = self._steps(self._problem.n_steps)
-        if self._problem.device.type == "cuda":
-            torch.cuda.synchronize(self._problem.device)
+        wait_for(self._problem.device)
         self._launches = result.stats.n_launches
         return result
 
@@ -220,9 +219,8 @@ def contender(name: str, problem: Problem, seed: int) -> Competitor:
         return SamplerSteps(problem, name, seed)
     if name not in PEERS:
         raise ValueError(f"contender: expected one of {', '.join(NAMES)}, got {name!r}")
-    package = _PACKAGES.get(name)
-    if package is not None and find_spec(package) is None:
-        raise BackendUnavailableError(f"{package} is not installed: pip install {package}")
+    if name in _PACKAGES and find_spec(name) is None:
+        raise BackendUnavailableError(f"{name} is not installed: pip install {name}")
     if name == "jax":
         return _jax(problem, seed)
     why, make = _LOOPS[name]

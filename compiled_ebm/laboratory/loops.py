@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compiled_ebm.laboratory.dispatch import operations_per_step
+from compiled_ebm.laboratory.timing import wait_for
 from compiled_ebm.target import Energy, own_gradient
 from compiled_ebm.transitions import HMC, Langevin
 from compiled_ebm.transitions.base import Transition
@@ -40,13 +41,13 @@ class LoopSteps:
         """A few steps, which compile what there is to compile; seconds."""
         begin = time.perf_counter()
         self._sample(self._x0, _WARM_UP_STEPS)
-        self._wait()
+        wait_for(self._x0.device)
         return time.perf_counter() - begin
 
     def run(self) -> Tensor:
         """All steps from the start; the last positions."""
         x = self._sample(self._x0, self._n_steps)
-        self._wait()
+        wait_for(self._x0.device)
         return x
 
     def draws(self) -> Tensor:
@@ -56,10 +57,6 @@ class LoopSteps:
     def launches_per_step(self) -> float:
         """Operations that Python hands over."""
         return 1.0 if self._compiled else operations_per_step(lambda n: self._sample(self._x0, n))
-
-    def _wait(self) -> None:
-        if self._x0.device.type == "cuda":
-            torch.cuda.synchronize(self._x0.device)
 
 
 def why_no_loop(transition: Transition) -> str | None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from compiled_ebm.laboratory.timing import wait_for
+
 __all__ = ["MachinePeak", "machine_peak", "peak_bytes"]
 
 _SIDE = {"cpu": 1024, "cuda": 4096}
@@ -48,17 +50,12 @@ def _best(work: Callable[[], object], device: torch.device) -> float:
     """Seconds."""
     found = []
     for _ in range(_ROUNDS):
-        _wait(device)
+        wait_for(device)
         begin = time.perf_counter()
         work()
-        _wait(device)
+        wait_for(device)
         found.append(time.perf_counter() - begin)
     return min(found)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
@@ -67,7 +64,7 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         work()
-        _wait(device)
+        wait_for(device)
         return torch.cuda.max_memory_allocated(device) - before
     _give_back()
     try:

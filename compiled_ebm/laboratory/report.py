@@ -53,7 +53,6 @@ class Entry(Timing):
     """
 
     backend: str
-
     cold_build_seconds: float
     peak_bytes: int | None
     launches_per_step: float

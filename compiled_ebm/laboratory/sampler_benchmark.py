@@ -23,6 +23,8 @@ from compiled_ebm.transitions.base import Transition
 __all__ = ["SamplerBenchmark"]
 
 REFERENCE = "eager"
+_TIMED = "timed"
+"""Its own name may be that of what it is compared with."""
 _STEPS, _CHAINS = 5, 64
 """Of the check that a backend does the same steps as eager."""
 
@@ -85,6 +87,7 @@ class SamplerBenchmark:
         timed = contender(backend, problem, seed)
         assert isinstance(timed, SamplerSteps)
         build_seconds = timed.build()
+        timed.name = _TIMED
         info = self._benchmark.extra_info
         info |= {
             "backend": timed.sampler.backend,
@@ -113,7 +116,7 @@ class SamplerBenchmark:
 
     def _agree(self, problem: Problem, timed: SamplerSteps, seed: int) -> float:
         """Units in the last place after a few steps, from eager's; fails the test where it is more than rounding."""
-        samplers = {REFERENCE: problem.sampler(REFERENCE), "timed": timed.sampler}
+        samplers = {REFERENCE: problem.sampler(REFERENCE), _TIMED: timed.sampler}
         begin = samplers[REFERENCE].init(problem.start(seed)[: problem.whole_ladders(_CHAINS)], seed=seed)
         [found] = agreements(samplers, begin, min(problem.n_steps, _STEPS), REFERENCE)
         if found.departure is not None:
@@ -126,9 +129,9 @@ class SamplerBenchmark:
         for name, floor in floors.items():
             one = others[name]
             # a peer whose chains diverge is timed all the same
-            built = {one.name: one.build(), "timed": 0.0}
+            built = {one.name: one.build(), timed.name: 0.0}
             one.run()
-            other, ours = timed_side_by_side([one, _As("timed", timed)], rounds, built=built)
+            other, ours = timed_side_by_side([one, timed], rounds, built=built)
             speedup = other.median / ours.median
             self._benchmark.extra_info[f"speedup_vs_{name}"] = speedup
             if speedup < floor:
@@ -137,19 +140,6 @@ class SamplerBenchmark:
                     f"(medians of {rounds} rounds in turn: {ours.median:.4g} s, {other.median:.4g} s)",
                     pytrace=False,
                 )
-
-
-class _As:
-    """What is built already, by another name: its own may be that of what it is compared with."""
-
-    def __init__(self, name: str, timed: SamplerSteps) -> None:
-        self.name, self._timed = name, timed
-
-    def build(self) -> float:
-        return 0.0
-
-    def run(self) -> Tensor:
-        return self._timed.run()
 
 
 def _other(name: str, problem: Problem, seed: int) -> Contender:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-__all__ = ["Contender", "Timing", "timed_side_by_side", "timer_overhead", "wall_seconds"]
+__all__ = ["Contender", "Timing", "timed_side_by_side", "timer_overhead", "wait_for", "wall_seconds"]
 
 _PAUSE = 0.05
 """Seconds before every timed run: the thread pools of the contender before go on spinning for a few milliseconds."""
@@ -52,6 +53,12 @@ class Timing:
     def drift(self) -> float:
         """Seconds of the last round by those of the first: far from 1, and the machine was not itself."""
         return self.seconds[-1] / self.seconds[0]
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def wall_seconds(contender: Contender) -> float:

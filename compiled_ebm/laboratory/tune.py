@@ -28,6 +28,7 @@ from compiled_ebm.laboratory.machine import environment
 from compiled_ebm.laboratory.peaks import peak_bytes
 from compiled_ebm.laboratory.printed import Printed, where
 from compiled_ebm.laboratory.shapes import event_shape_of
+from compiled_ebm.laboratory.timing import wait_for
 from compiled_ebm.sampler import Sampler
 from compiled_ebm.state import ChainState
 from compiled_ebm.target import Energy
@@ -321,8 +322,7 @@ def _able(
 def _run_of(sampler: Sampler, state: ChainState, n_steps: int) -> Callable[[], object]:
     def run() -> None:
         sampler.run(state, n_steps)
-        if sampler.device.type == "cuda":
-            torch.cuda.synchronize(sampler.device)
+        wait_for(sampler.device)
 
     run()  # what there is to build or to capture for this number of chains
     return run
